@@ -1,0 +1,1 @@
+"""The in-process core. Standard library only; private: import its names from `lastcall`."""

@@ -1,0 +1,493 @@
+"""TaskGroup: `asyncio.TaskGroup`, and what services need beyond it.
+
+The contract of `async with` is asyncio's own, to the letter: CPython's tests run against this class.
+The algorithm in one paragraph. The first failing child aborts the group: all children are cancelled and the
+parent, which may be waiting for anything inside the block, is cancelled too, and that request is taken back
+(`uncancel`) at the end, so that only a cancel from outside leaves the block as CancelledError.
+
+Beyond it: a limit with a queue in front, `on_error="isolate"`, life without a block (inside a manager),
+subgroups, `shutdown(timeout)` of one subtree, and an order of stopping between groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Collection, Coroutine, Iterator, Mapping
+from contextvars import Context
+from types import CoroutineType, TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from ..exceptions import GroupFull, ShuttingDown
+from ._clock import check_seconds
+from ._drain import Drain
+from ._plan import Deadlines, ShutdownPlan
+from ._record import Record
+from ._report import ShutdownReport
+from ._roster import Roster
+from ._scope import current_scope
+from ._state import Kind, StopReason, TaskStatus
+from ._stop import StopNode
+
+T = TypeVar("T")
+OnChildError = Literal["cancel", "isolate"]
+
+
+class TaskGroup:
+    """Tasks that stop together. A drop-in for `asyncio.TaskGroup`, with or without a manager.
+
+    `limit`: at most so many run at once; the others wait as `pending`, first come, first served.
+    `max_pending`: at most so many wait; beyond that `create_task` refuses with `GroupFull`,
+    while `await group.spawn(...)` waits for room.
+    `on_error="cancel"` (default): a failing child cancels the others and the block raises an
+    ExceptionGroup, as asyncio does. `"isolate"`: failures are reported, one by one, the others go on.
+
+    Inside a manager's context the tasks are the manager's: listed, counted, drained.
+    `manager.group(...)` makes groups that live without a block.
+
+        async with TaskGroup(limit=10) as group:
+            for url in urls:
+                group.create_task(fetch(url))
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        limit: int | None = None,
+        max_pending: int | None = None,
+        on_error: OnChildError = "cancel",
+    ) -> None:
+        if limit is not None and (isinstance(limit, bool) or limit < 1):
+            raise ValueError(f"the limit of group {name!r} must be 1 or more, not {limit!r}")
+        if max_pending is not None and (limit is None or isinstance(max_pending, bool) or max_pending < 0):
+            raise ValueError(f"max_pending of group {name!r} must be 0 or more and needs a limit, not {max_pending!r}")
+        if on_error not in ("cancel", "isolate"):
+            raise ValueError(f"on_error of group {name!r} must be 'cancel' or 'isolate', not {on_error!r}")
+        self.name = name
+        self.limit = limit
+        self.max_pending = max_pending
+        self.on_error = on_error
+        self._roster: Roster | None = None
+        self._node: StopNode
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._subgroups: list[TaskGroup] = []
+        self._stop_after: frozenset[str] = frozenset()
+        self._errors: list[BaseException] = []
+        self._base_error: BaseException | None = None
+        self._parent: asyncio.Task[Any] | None = None
+        self._parent_cancelled = False
+        self._entered = False
+        self._exiting = False
+        self._aborting = False
+        self._stopping = False
+        self._emptied: asyncio.Future[None] | None = None
+        self._running = 0
+        self._gates: OrderedDict[asyncio.Task[Any], asyncio.Future[None]] = OrderedDict()
+        self._gated: dict[asyncio.Task[Any], Coroutine[Any, Any, Any]] = {}
+        self._room: deque[asyncio.Future[None]] = deque()
+
+    def __repr__(self) -> str:
+        words = [f" {self.name!r}" if self.name else ""]
+        words += [f" tasks={len(self._tasks)}"] if self._tasks else []
+        words += [f" pending={self.pending}"] if self._gates else []
+        words += [" cancelling" if self._aborting else " stopping" if self._stopping else ""]
+        return f"<TaskGroup{''.join(words)}>"
+
+    @property
+    def pending(self) -> int:
+        """How many tasks wait for a slot."""
+        return len(self._gates)
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[Any]]:
+        """The tasks of this group that have not ended, subgroups not included."""
+        return frozenset(self._tasks)
+
+    # --- the block -------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError(f"{self!r} has already been entered")
+        parent = asyncio.current_task()
+        if parent is None:
+            raise RuntimeError(f"{self!r} cannot determine the parent task")
+        self._bind(_ambient_roster() or _lone_roster())
+        self._entered = True
+        self._parent = parent
+        return self
+
+    async def __aexit__(
+        self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        self._exiting = True
+        if exc is not None:
+            if _is_base(exc) and self._base_error is None:
+                self._base_error = exc
+            if not self._aborting:
+                self._abort()
+        cancelled = exc if isinstance(exc, asyncio.CancelledError) else None
+        cancelled = await self._wait_for_children(cancelled)
+        try:
+            return await self._settle(exc, cancelled)
+        finally:
+            self._errors = []
+            self._parent = None
+
+    async def _wait_for_children(self, cancelled: asyncio.CancelledError | None) -> asyncio.CancelledError | None:
+        """Until no child is left, however often the parent is cancelled meanwhile. The first cancel aborts."""
+        while self._tasks:
+            self._emptied = asyncio.get_running_loop().create_future()
+            try:
+                await self._emptied
+            except asyncio.CancelledError as error:
+                cancelled = error
+                if not self._aborting:
+                    self._abort()
+            finally:
+                self._emptied = None
+        return cancelled
+
+    async def _settle(self, exc: BaseException | None, cancelled: asyncio.CancelledError | None) -> bool | None:
+        """What the block raises, now that all children have ended."""
+        if self._base_error is not None:
+            raise self._base_error
+        parent = self._parent
+        assert parent is not None
+        if self._parent_cancelled:
+            if cancelled is None:
+                # An eager child failed inside create_task, and the block ended without an await since:
+                # our own cancel still waits to be delivered, and before 3.13 uncancel() does not take that
+                # back; it would hit whatever the parent awaits next (gh-128588).
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    pass
+            if parent.uncancel() == 0:
+                cancelled = None
+        if cancelled is not None and not self._errors:
+            raise cancelled
+        if exc is not None and not isinstance(exc, asyncio.CancelledError):
+            if self.on_error == "isolate":
+                return None
+            self._errors.append(exc)
+        if self._errors:
+            if parent.cancelling():
+                # Cancelled from outside as well: keep the count, and make the next await raise.
+                parent.uncancel()
+                parent.cancel()
+            raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
+        return None
+
+    # --- new tasks -------------------------------------------------------------------------------------
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> asyncio.Task[T]:
+        """Start a task in this group, or queue it as `pending` behind the limit. The task is real in both cases.
+
+        Raises `GroupFull` where `max_pending` is reached, `ShuttingDown` while the group or manager stops,
+        RuntimeError outside the block, `NotACoroutine`, `DuplicateTask`; the coroutine is closed then.
+        """
+        roster = self._admit(coro)
+        try:
+            extra = roster.make_extra(id, labels)
+            if self.limit is None:
+                task = roster.spawn(coro, name, Kind.TASK, self, False, context, extra)
+            elif self._running < self.limit and not self._gates:
+                self._running += 1
+                task = roster.spawn(coro, name, Kind.TASK, self, False, context, extra)
+            else:
+                return self._queue(roster, coro, name, context, id, labels)
+        except BaseException:
+            coro.close()
+            raise
+        if not task.done():
+            self._tasks.add(task)
+        return task
+
+    async def spawn(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> asyncio.Task[T]:
+        """`create_task` that waits for room instead of refusing: back-pressure on whoever produces work."""
+        while self._is_full():
+            room = asyncio.get_running_loop().create_future()
+            self._room.append(room)
+            try:
+                await room
+            except BaseException:
+                coro.close()
+                if room.done() and not room.cancelled():
+                    self._signal_room()  # the room was ours and we leave without taking it
+                raise
+            finally:
+                if not room.done():
+                    self._room.remove(room)
+        return self.create_task(coro, name=name, context=context, id=id, labels=labels)
+
+    def group(
+        self,
+        name: str | None = None,
+        *,
+        limit: int | None = None,
+        max_pending: int | None = None,
+        on_error: OnChildError = "cancel",
+    ) -> TaskGroup:
+        """A group below this one: it stops when this one stops, and can be stopped alone."""
+        if self._roster is None:
+            raise RuntimeError(f"{self!r} has not been entered")
+        below = TaskGroup(name=name, limit=limit, max_pending=max_pending, on_error=on_error)
+        below._bind(self._roster, parent_node=self._node)
+        self._subgroups = [g for g in self._subgroups if not g._is_over()] + [below]
+        return below
+
+    def _bind(self, roster: Roster, *, parent_node: StopNode | None = None, late: bool = False) -> None:
+        """Become part of a roster. A group that stops late hangs on no node: the runner tells it when its turn comes."""
+        if self._roster is not None:
+            return
+        self._roster = roster
+        if parent_node is None and not late:
+            scope = current_scope.get()
+            record = scope.current_record() if scope is not None and scope.roster is roster else None
+            parent_node = roster.node_of(record)
+        self._node = StopNode(roster.clock, parent_node)
+
+    def _admit(self, coro: Any) -> Roster:
+        roster = self._roster
+        problem: RuntimeError | None = None
+        if roster is None:
+            problem = RuntimeError(f"{self!r} has not been entered")
+        elif self._exiting and not self._tasks:
+            problem = RuntimeError(f"{self!r} is finished")
+        elif self._aborting or (self._stopping and not roster.admits_late_in(self)):
+            problem = ShuttingDown(f"{self!r} is shutting down and takes no new tasks")
+        elif self.max_pending is not None and self._is_full():
+            problem = GroupFull(
+                f"{self!r} is full: {self._running} run (limit {self.limit}) and {self.pending} wait "
+                f"(max_pending {self.max_pending}); try later, or wait with `await group.spawn(...)`"
+            )
+        if problem is not None:
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            raise problem
+        assert roster is not None
+        roster.admit(coro)
+        return roster
+
+    # --- the limit -------------------------------------------------------------------------------------
+
+    def _is_full(self) -> bool:
+        if self.limit is None or self.max_pending is None:
+            return False
+        free = self.limit - self._running
+        return free <= 0 and len(self._gates) >= self.max_pending
+
+    def _queue(
+        self,
+        roster: Roster,
+        coro: Coroutine[Any, Any, T],
+        name: str | None,
+        context: Context | None,
+        id: str | None,
+        labels: Mapping[str, str] | None,
+    ) -> asyncio.Task[T]:
+        gate = roster.loop.create_future()
+        behind = _behind(gate, coro)
+        if isinstance(behind, CoroutineType):
+            behind.__qualname__ = str(getattr(coro, "__qualname__", "pending"))
+        task = roster.spawn(behind, name, Kind.TASK, self, False, context, roster.make_extra(id, labels), pending=True)
+        self._gates[task] = gate
+        self._gated[task] = coro
+        self._tasks.add(task)
+        return task
+
+    def _open_gates(self) -> None:
+        assert self.limit is not None and self._roster is not None
+        while self._gates and self._running < self.limit:
+            task, gate = self._gates.popitem(last=False)
+            record = self._roster.live.get(task)
+            if record is None or gate.done():
+                continue  # cancelled while it waited; its end is on the way
+            self._running += 1
+            record.status = TaskStatus.RUNNING
+            record.started_at = self._roster.clock()
+            gate.set_result(None)
+            self._signal_room()
+
+    def _signal_room(self) -> None:
+        while self._room:
+            room = self._room.popleft()
+            if not room.done():
+                room.set_result(None)
+                return
+
+    # --- called by the roster --------------------------------------------------------------------------
+
+    def _takes_error(self, error: BaseException) -> bool:
+        """Whether the block will raise this error, so that reporting it too would be twice."""
+        parent = self._parent
+        return self.on_error == "cancel" and parent is not None and not parent.done()
+
+    def _on_member_done(self, record: Record, task: asyncio.Task[Any], error: BaseException | None) -> None:
+        self._tasks.discard(task)
+        if self.limit is not None:
+            self._release_slot(record, task)
+        if not self._tasks and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+        if error is None or self.on_error == "isolate":
+            return
+        parent = self._parent
+        if parent is not None and not parent.done():
+            self._errors.append(error)
+            if _is_base(error) and self._base_error is None:
+                self._base_error = error
+        if not self._aborting and not self._parent_cancelled:
+            self._abort()
+            if parent is None or parent.done():
+                self._aborting = self._exiting  # a group without a block lives on after its members were cancelled
+            else:
+                self._parent_cancelled = True
+                parent.cancel()
+
+    def _release_slot(self, record: Record, task: asyncio.Task[Any]) -> None:
+        coro = self._gated.pop(task, None)
+        if coro is not None:
+            coro.close()  # cancelled before its first step, it never ran, and would warn of that
+        if record.started_at is not None:
+            self._running -= 1
+        else:
+            self._gates.pop(task, None)
+            self._signal_room()
+        self._open_gates()
+        if not self._gates and self._running < (self.limit or 0):
+            self._signal_room()
+
+    def _abort(self) -> None:
+        """Cancel every child, once."""
+        self._aborting = True
+        assert self._roster is not None
+        for task in list(self._tasks):
+            record = self._roster.live.get(task)
+            if record is not None:
+                self._roster.cancel(record, StopReason.GROUP)
+        for below in self._subgroups:
+            if not below._entered and below._tasks:
+                below._abort()
+                below._aborting = False
+
+    # --- stopping --------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask every task of this subtree to stop (reason `group`), take no new ones, and return at once."""
+        self._tell(StopReason.GROUP, float("inf"))
+
+    async def shutdown(self, timeout: float = 30.0, *, cancel_seconds: float = 5.0) -> ShutdownReport:
+        """Stop this subtree: ask, wait up to `timeout` seconds, cancel what is left, wait up to `cancel_seconds`.
+
+        What waits as `pending` was accepted, and runs if there is time. Calling it again, or before
+        anything ran, is fine. Refusers are named in the report with their stacks, and not waited for.
+        Raises `InvalidPlan` for impossible budgets.
+        """
+        plan = ShutdownPlan(
+            drain=check_seconds("shutdown(timeout)", timeout), cancel=check_seconds("cancel_seconds", cancel_seconds), close=0
+        )
+        roster = self._roster
+        if roster is None:
+            raise RuntimeError(f"{self!r} has not been entered")
+        deadlines = plan.deadlines(roster.clock())
+        self._tell(StopReason.GROUP, deadlines.drain_end)
+        drain = Drain(roster, _Subtree(self, roster), StopReason.GROUP, self.name or "group")
+        return await drain.run_alone(plan, deadlines)
+
+    def _tell(self, reason: StopReason, cancel_at: float) -> None:
+        if self._roster is None:
+            raise RuntimeError(f"{self!r} has not been entered")
+        for group in self._subtree():
+            group._stopping = True
+        self._node.stop(reason, cancel_at)
+
+    def _subtree(self) -> Iterator[TaskGroup]:
+        yield self
+        for below in self._subgroups:
+            yield from below._subtree()
+
+    def _is_over(self) -> bool:
+        return not self._tasks and (self._exiting or self._stopping) and all(g._is_over() for g in self._subgroups)
+
+    def _is_busy(self) -> bool:
+        return any(group._tasks for group in self._subtree())
+
+
+class _Subtree:
+    """A group and all below it, as something that can be drained."""
+
+    def __init__(self, group: TaskGroup, roster: Roster) -> None:
+        self._group = group
+        self._roster = roster
+
+    def records(self) -> Iterator[Record]:
+        live = self._roster.live
+        for group in self._group._subtree():
+            for task in group._tasks:
+                if task in live:
+                    yield live[task]
+
+    def includes(self, record: Record) -> bool:
+        return record.group is not None and any(record.group is group for group in self._group._subtree())
+
+    def busy(self) -> int:
+        return self.size()
+
+    def size(self) -> int:
+        return sum(len(group._tasks) for group in self._group._subtree())
+
+
+async def _behind(gate: asyncio.Future[None], coro: Coroutine[Any, Any, T]) -> T:
+    """The one wrapper there is: a task that must exist before it may start."""
+    try:
+        await gate
+    except BaseException:
+        coro.close()
+        raise
+    return await coro
+
+
+def _is_base(error: BaseException) -> bool:
+    return isinstance(error, (SystemExit, KeyboardInterrupt))
+
+
+def _ambient_roster() -> Roster | None:
+    """The manager's roster in whose context we are, if it lives on this loop."""
+    scope = current_scope.get()
+    return scope.roster if scope is not None and scope.roster.loop is asyncio.get_running_loop() else None
+
+
+def _lone_roster() -> Roster:
+    return Roster(
+        asyncio.get_running_loop(),
+        keep_ended=0,
+        keep_ended_seconds=0.0,
+        keep_results=False,
+        keep_errors=False,
+        on_error=None,
+    )
+
+
+def check_stop_after(stop_after: Collection[str | TaskGroup]) -> frozenset[str]:
+    """Names of the groups that stop before; unnamed groups cannot be referred to."""
+    names = [g if isinstance(g, str) else g.name for g in stop_after]
+    if any(name is None for name in names):
+        raise ValueError("stop_after refers to groups by name; give that group a name")
+    return frozenset(str(name) for name in names)

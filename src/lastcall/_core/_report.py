@@ -1,0 +1,144 @@
+"""ShutdownReport: what a shutdown did, for the log, for a file, and for the exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ._plan import Phase
+from ._state import Kind, StopReason
+
+
+class Outcome(StrEnum):
+    """How one piece of work met the shutdown."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    REFUSED = "refused"
+    THREAD_LEFT = "thread_left"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """How long a phase was allowed to take, and took."""
+
+    phase: Phase
+    budget_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """One task's end. `seconds` counts from the begin of the shutdown; `stack` is there for who would not end."""
+
+    id: str
+    name: str
+    kind: Kind
+    group: str | None
+    daemon: bool
+    outcome: Outcome
+    seconds: float
+    reason: StopReason | None = None
+    error: str | None = None
+    swallowed_cancel: bool = False
+    stack: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceOutcome:
+    """One `on_close` resource: `finished`, `failed`, or `refused` (it did not close in time)."""
+
+    name: str
+    outcome: Outcome
+    seconds: float
+    error: str | None = None
+    stack: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """The record of one shutdown.
+
+    `counts` has all work that was there when the drain began or was born in it, by outcome.
+    `tasks` has every one that was cut off or failed, and of the uneventful ones the first thousand.
+    `clean` is True if nothing that should have been waited for was cut off, failed or left behind.
+
+        report = manager.report
+        print(report)                        # readable, a line per thing that matters
+        path.write_text(report.to_json())
+    """
+
+    name: str
+    reason: StopReason
+    started_at: float
+    seconds: float
+    budget_seconds: float
+    phases: tuple[PhaseReport, ...]
+    counts: Mapping[Outcome, int]
+    tasks: tuple[TaskOutcome, ...]
+    resources: tuple[ResourceOutcome, ...] = ()
+    forced: bool = False
+    late_births_refused: int = 0
+    _unclean: int = field(default=0, repr=False)
+
+    @property
+    def clean(self) -> bool:
+        """Nothing was cut off, failed, or was left behind."""
+        return self._unclean == 0 and all(r.outcome is Outcome.FINISHED for r in self.resources)
+
+    @property
+    def left_behind(self) -> tuple[TaskOutcome, ...]:
+        """Tasks that refused to end and threads still running: what can keep a process from exiting."""
+        return tuple(t for t in self.tasks if t.outcome in (Outcome.REFUSED, Outcome.THREAD_LEFT))
+
+    @property
+    def exit_code(self) -> int:
+        """0 if clean, otherwise 1."""
+        return 0 if self.clean else 1
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The whole report as a JSON object."""
+        data: dict[str, Any] = asdict(self)
+        del data["_unclean"]
+        data |= {"clean": self.clean, "exit_code": self.exit_code}
+        return json.dumps(data, indent=indent)
+
+    def __str__(self) -> str:
+        """Several lines for people: verdict, phases, counts, then everything that did not go well."""
+        verdict = "clean" if self.clean else "NOT clean"
+        forced = ", forced" if self.forced else ""
+        lines = [
+            f"shutdown of {self.name} ({self.reason}{forced}): {verdict}, {self.seconds:.2f} s of {self.budget_seconds:g} s"
+        ]
+        lines.append("  phases: " + (", ".join(f"{p.phase} {p.seconds:.2f} s" for p in self.phases) or "none"))
+        counted = ", ".join(f"{n} {outcome}" for outcome, n in self.counts.items() if n)
+        lines.append(f"  work: {counted or 'none was running'}")
+        if self.late_births_refused:
+            lines.append(f"  {self.late_births_refused} new tasks were refused meanwhile")
+        for task in self.tasks:
+            if task.outcome in _EVENTFUL and not (task.daemon and task.outcome is Outcome.CANCELLED):
+                lines += _task_lines(task)
+        for resource in self.resources:
+            if resource.outcome is not Outcome.FINISHED:
+                lines.append(f"  resource {resource.name!r} {resource.outcome}: {resource.error or 'did not close in time'}")
+                lines += [f"      {line}" for line in resource.stack]
+        return "\n".join(lines)
+
+
+_EVENTFUL = frozenset({Outcome.CANCELLED, Outcome.FAILED, Outcome.REFUSED, Outcome.THREAD_LEFT})
+
+
+def _task_lines(task: TaskOutcome) -> list[str]:
+    group = f" in group {task.group!r}" if task.group else ""
+    what = {
+        Outcome.CANCELLED: "was cancelled at its deadline",
+        Outcome.FAILED: f"failed: {task.error}",
+        Outcome.REFUSED: "was cancelled and would not end; it stands at",
+        Outcome.THREAD_LEFT: "is a thread that would not end; it stands at",
+    }[task.outcome]
+    return [f"  {task.kind} {task.name!r} ({task.id}){group} {what}", *(f"      {line}" for line in task.stack)]

@@ -1,0 +1,111 @@
+"""Resources that close after the work which uses them, the last opened first."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from ._clock import Clock
+from ._diagnose import task_stack
+from ._report import Outcome, ResourceOutcome
+
+T = TypeVar("T")
+
+# What is kept back from the close budget for a resource that was cancelled at its end, to unwind in.
+_UNWIND_SHARE = 0.1
+
+
+class Resources:
+    """What `on_close` and `enter` registered, in order of opening."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._closers: list[tuple[str, Callable[[], Any]]] = []
+
+    def add(self, callback: Callable[[], Any], name: str | None) -> None:
+        self._closers.append((name or str(getattr(callback, "__qualname__", repr(callback))), callback))
+
+    async def enter(self, manager: AbstractAsyncContextManager[T], name: str | None) -> T:
+        """Open it in a task of its own, which also closes it.
+
+        anyio's cancel scopes, and so many clients, must be left by the task that entered them,
+        and the shutdown runs in another one.
+        """
+        opened: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        closing = asyncio.Event()
+
+        async def keep() -> None:
+            async with manager as value:
+                if not opened.cancelled():
+                    opened.set_result(value)
+                await closing.wait()
+
+        keeper = asyncio.create_task(keep(), name=f"keeper of {type(manager).__qualname__}")
+
+        async def close() -> None:
+            closing.set()
+            try:
+                await asyncio.wait({keeper})
+            except asyncio.CancelledError:
+                keeper.cancel()
+                raise
+            keeper.result()
+
+        try:
+            await asyncio.wait([keeper, opened], return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
+        except asyncio.CancelledError:
+            opened.cancel()
+            keeper.cancel()
+            raise
+        if not opened.done():
+            opened.cancel()
+            keeper.result()
+            raise RuntimeError(f"{manager!r} suppressed the error of its own opening")
+        self.add(close, name or type(manager).__qualname__)
+        return opened.result()
+
+    async def close(self, deadline: float) -> tuple[ResourceOutcome, ...]:
+        """Close all, in reverse order, each within what is left until the deadline. Never raises."""
+        outcomes: list[ResourceOutcome] = []
+        while self._closers:
+            name, callback = self._closers.pop()
+            outcomes.append(await self._close_one(name, callback, deadline))
+        return tuple(outcomes)
+
+    async def _close_one(self, name: str, callback: Callable[[], Any], deadline: float) -> ResourceOutcome:
+        began = self._clock()
+        task = asyncio.create_task(_call(callback), name=f"close {name}")
+        await _wait(task, max(0.0, deadline - began) * (1 - _UNWIND_SHARE))
+        stack: tuple[str, ...] = ()
+        if not task.done():
+            stack = tuple(task_stack(task))
+            task.cancel()
+            await _wait(task, max(0.0, deadline - self._clock()))
+        seconds = self._clock() - began
+        if not task.done():
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # this report names it instead
+        error = task.exception() if task.done() and not task.cancelled() else None
+        if stack:
+            return ResourceOutcome(name, Outcome.REFUSED, seconds, None, stack)
+        if task.cancelled():
+            return ResourceOutcome(name, Outcome.FAILED, seconds, "its closing was cancelled")
+        if error is not None:
+            return ResourceOutcome(name, Outcome.FAILED, seconds, f"{type(error).__name__}: {error}")
+        return ResourceOutcome(name, Outcome.FINISHED, seconds)
+
+
+async def _wait(task: asyncio.Task[None], seconds: float) -> None:
+    """Wait for the task, not longer than that. A cancel of ours (the loop is torn down) means: the time is over."""
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        pass
+
+
+async def _call(callback: Callable[[], Any]) -> None:
+    result = callback()
+    if inspect.isawaitable(result):
+        await result

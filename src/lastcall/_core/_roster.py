@@ -1,0 +1,473 @@
+"""The roster: every piece of work from birth to its record. This is the hot path.
+
+Who calls it: TaskManager and TaskGroup (spawn), the loop (done-callbacks), the runner and cancel verbs (cancel).
+What it owns: strong references while work lives, counts, the bounded memory of what ended, reporting errors once.
+
+Bookkeeping hangs on done-callbacks, never on a wrapper coroutine: a task cancelled before its first step
+runs no line of any wrapper, yet must be counted; and a wrapper costs a frame per task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from enum import Enum
+from time import time as wall_time
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import DuplicateTask, ManagerClosed, NotACoroutine, ShuttingDown, WrongLoop
+from ._clock import Clock, clock_of
+from ._plan import Deadlines
+from ._planner import cancel_due
+from ._record import NO_LABELS, Extra, Record, TaskInfo
+from ._scope import Scope, current_scope
+from ._state import Kind, StopReason, TaskStatus
+from ._stop import StopNode
+
+if TYPE_CHECKING:
+    from ._group import TaskGroup
+
+logger = logging.getLogger("lastcall")
+
+OnError = Callable[[TaskInfo, BaseException], object]
+
+_COMPLETED, _FAILED, _CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
+
+
+class Intake(Enum):
+    """Who may be born: anybody; only children of work that is still draining; nobody."""
+
+    OPEN = "open"
+    CHILDREN = "children"
+    CLOSED = "closed"
+
+
+class Roster:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        keep_ended: int,
+        keep_ended_seconds: float,
+        keep_results: bool,
+        keep_errors: bool,
+        on_error: OnError | None,
+    ) -> None:
+        self.loop = loop
+        self.clock: Clock = clock_of(loop)
+        self.node = StopNode(self.clock)
+        self.scope = Scope(self)
+        self.live: dict[asyncio.Task[Any], Record] = {}
+        self.holds: dict[int, Record] = {}
+        self.daemons = 0
+        self.completed = self.failed = self.cancelled = self.swallowed = 0
+        self.intake = Intake.OPEN
+        self.refused_births = 0
+        self.watchers: list[Callable[[Record], None]] = []
+        self.replan: Callable[[], None] | None = None
+        self.deadlines: Deadlines | None = None
+        self._ended: deque[Record] = deque(maxlen=keep_ended)
+        self._keep_ended_seconds = keep_ended_seconds
+        self._keep_whole = keep_results and keep_errors
+        self._keep_results = keep_results
+        self._keep_errors = keep_errors
+        self._on_error = on_error
+        self._by_id: dict[str, Record] = {}
+        self._number = itertools.count(1).__next__
+        self._expiry: asyncio.TimerHandle | None = None
+        # One context for all done-callbacks: copying the caller's for each costs time and memory,
+        # and would keep a request's variables alive as long as its longest task.
+        self.context = contextvars.copy_context()
+        self._done = self._on_done
+
+    # --- birth -----------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        name: str | None,
+        kind: Kind = Kind.TASK,
+        group: TaskGroup | None = None,
+        daemon: bool = False,
+        context: contextvars.Context | None = None,
+        extra: Extra | None = None,
+        pending: bool = False,
+    ) -> asyncio.Task[Any]:
+        """Make the task with the loop's own factory and keep its record. The coroutine was checked before."""
+        loop = self.loop
+        record = Record(
+            self._number(),
+            name or str(getattr(coro, "__qualname__", kind.value)),
+            kind,
+            group,
+            daemon,
+            None if pending else self.clock(),
+            extra,
+        )
+        scope = current_scope.get()
+        try:
+            if (
+                context is None
+                and scope is not None
+                and scope.roster is self
+                and (scope.record is None or scope.record.ended_at is None)
+                and loop.get_task_factory() is None
+            ):
+                task = loop.create_task(coro, name=name)
+            else:
+                task = self._spawn_in_scope(coro, name, record, context)
+        except BaseException:
+            coro.close()
+            raise
+        record.task = task
+        self.live[task] = record
+        if daemon:
+            self.daemons += 1
+        if extra is not None and extra.id is not None:
+            self._by_id[extra.id] = record
+        # An eager task may be over by now; its callback would come a turn late, after the caller looked.
+        if task.done():
+            self._on_done(task)
+        else:
+            task.add_done_callback(self._done, context=self.context)
+        return task
+
+    def _spawn_in_scope(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        name: str | None,
+        record: Record,
+        context: contextvars.Context | None,
+    ) -> asyncio.Task[Any]:
+        """The rare way: a foreign context, or a task factory that may run the first step right now.
+
+        That first step must find its record although we do not know its task yet, so the scope carries it.
+        """
+        scope = Scope(self, record)
+        if context is None:
+            inner = contextvars.copy_context()
+            inner.run(current_scope.set, scope)
+            return inner.run(lambda: self.loop.create_task(coro, name=name))
+        try:
+            context.run(current_scope.set, scope)
+        except RuntimeError:
+            pass  # the caller's own, entered context: it sees the scope it is in, and is the caller's to choose
+        return self.loop.create_task(coro, name=name, context=context)
+
+    def make_extra(self, id: str | None, labels: Mapping[str, str] | None) -> Extra | None:
+        """The rarely needed half of a record, after checking that the id is free."""
+        if id is None and not labels:
+            return None
+        extra = Extra()
+        if id is not None:
+            if self.find(id) is not None:
+                raise DuplicateTask(f"the task id {id!r} is taken; choose another, or look it up with info({id!r})")
+            if not id or (id.startswith("t-") and id[2:].isdigit()):
+                raise DuplicateTask(f"the task id {id!r} is reserved: empty and 't-<number>' ids are the manager's own")
+            extra.id = id
+        if labels:
+            extra.labels = {str(key): str(value) for key, value in labels.items()}
+        return extra
+
+    def hold(self, name: str, kind: Kind, grace_seconds: float | None) -> Record:
+        """A record for work in somebody else's task. It counts until `release`."""
+        extra = Extra()
+        extra.grace_seconds = grace_seconds
+        record = Record(self._number(), name, kind, None, False, self.clock(), extra)
+        record.task = asyncio.current_task()
+        self.holds[record.number] = record
+        return record
+
+    def release(self, record: Record) -> None:
+        """The held work is over; nothing of it is kept."""
+        if self.holds.pop(record.number, None) is None:
+            return
+        record.ended_at = self.clock()
+        record.status = _COMPLETED if record.cancelled_at is None else _CANCELLED
+        self._detach(record)
+        record.task = None
+        for watcher in tuple(self.watchers):
+            watcher(record)
+
+    # --- end -------------------------------------------------------------------------------------------
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        record = self.live.pop(task)
+        record.ended_at = self.clock()
+        error: BaseException | None = None
+        if task.cancelled():
+            record.status = _CANCELLED
+            self.cancelled += 1
+        elif (error := task.exception()) is None:
+            record.status = _COMPLETED
+            self.completed += 1
+        else:
+            record.status = _FAILED
+            self.failed += 1
+        if record.daemon:
+            self.daemons -= 1
+        if record.extra is not None:
+            self._end_extra(record, record.extra)
+        group = record.group
+        if error is not None and (group is None or not group._takes_error(error)):
+            self.report_error(record, error)
+        if group is not None:
+            group._on_member_done(record, task, error)
+        self._remember(record, task)
+        if self.watchers:
+            for watcher in tuple(self.watchers):
+                watcher(record)
+
+    def _end_extra(self, record: Record, extra: Extra) -> None:
+        if extra.cancelled_at is not None and record.status is not _CANCELLED:
+            extra.swallowed = True
+            self.swallowed += 1
+            logger.warning(
+                "%s was cancelled (%s) and ended as %s: it swallowed the cancellation; let CancelledError pass",
+                record.describe(),
+                extra.reason,
+                record.status,
+            )
+        self._detach(record)
+
+    def _detach(self, record: Record) -> None:
+        if record.extra is not None and record.extra.node is not None:
+            record.extra.node.detach()
+
+    def report_error(self, record: Record, error: BaseException) -> None:
+        """Report one exception, once: to the hook if there is one, otherwise to the logger."""
+        if self._on_error is not None:
+            try:
+                self._on_error(self.info(record), error)
+                return
+            except Exception:
+                logger.exception("on_error itself failed while told of %s", record.describe())
+        logger.error(
+            "%s failed: %s: %s", record.describe(), type(error).__name__, error,
+            exc_info=(type(error), error, error.__traceback__),
+        )  # fmt: skip
+
+    # --- memory of what ended --------------------------------------------------------------------------
+
+    def _remember(self, record: Record, task: asyncio.Task[Any]) -> None:
+        ended = self._ended
+        if ended.maxlen == 0:
+            record.task = None
+            if record.extra is not None:
+                self._forget_id(record)
+            return
+        if not self._keep_whole:
+            self._lighten(record, task)
+        if self._by_id and len(ended) == ended.maxlen:
+            self._forget_id(ended[0])
+        ended.append(record)
+        if self._expiry is None:
+            self._expiry = self.loop.call_later(self._keep_ended_seconds, self._expire, context=self.context)
+
+    def _lighten(self, record: Record, task: asyncio.Task[Any]) -> None:
+        """Keep the task findable, but neither its result nor its error (nor its coroutine and context)."""
+        if record.status is _FAILED and self._keep_errors:
+            record.ensure_extra().error = task.exception()
+        if not (record.status is _COMPLETED and self._keep_results):
+            record.task = weakref.ref(task)
+
+    def _forget_id(self, record: Record) -> None:
+        if record.extra is not None and record.extra.id is not None:
+            self._by_id.pop(record.extra.id, None)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        ended, oldest = self._ended, self.clock() - self._keep_ended_seconds
+        while ended and (ended[0].ended_at or 0.0) <= oldest:
+            self._forget_id(ended.popleft())
+        if ended:
+            wait = (ended[0].ended_at or 0.0) + self._keep_ended_seconds - self.clock()
+            self._expiry = self.loop.call_later(max(wait, 0.001), self._expire, context=self.context)
+
+    def close(self) -> None:
+        """No work is left; stop the timer. Records stay readable."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> int:
+        """How much work the drain waits for."""
+        return len(self.live) + len(self.holds) - self.daemons
+
+    def records(self) -> Iterator[Record]:
+        """All live work, holds included."""
+        return itertools.chain(self.live.values(), self.holds.values())
+
+    def ended_records(self) -> Iterator[Record]:
+        return iter(self._ended)
+
+    def find(self, key: asyncio.Task[Any] | str) -> Record | None:
+        """By task or id. Ids given by the user are indexed; `t-<n>` is looked for, which only people and pages do."""
+        if not isinstance(key, str):
+            record = self.live.get(key)
+            return record if record is not None else next((r for r in self._ended if r.live_task is key), None)
+        if key in self._by_id:
+            return self._by_id[key]
+        if not (key.startswith("t-") and key[2:].isdecimal()):
+            return None
+        number = int(key[2:]) if len(key) < 20 else -1
+        return next((r for r in itertools.chain(self.records(), self._ended) if r.number == number and r.id == key), None)
+
+    def info(self, record: Record) -> TaskInfo:
+        """The frozen snapshot of a record."""
+        offset = wall_time() - self.clock()
+        task, extra = record.live_task, record.extra
+        ended = record.ended_at is not None
+        error = None if extra is None else extra.error
+        result = None
+        if ended and task is not None and task.done():
+            if record.status is _COMPLETED and self._keep_results:
+                result = task.result()
+            elif record.status is _FAILED and self._keep_errors:
+                error = task.exception()
+        return TaskInfo(
+            id=record.id,
+            name=record.name,
+            kind=record.kind,
+            group=None if record.group is None else record.group.name,
+            status=record.status,
+            labels=NO_LABELS if extra is None else extra.labels,
+            daemon=record.daemon,
+            started_at=None if record.started_at is None else record.started_at + offset,
+            ended_at=None if record.ended_at is None else record.ended_at + offset,
+            result=result,
+            error=error,
+            reason=record.reason,
+            swallowed_cancel=extra is not None and extra.swallowed,
+        )
+
+    # --- stop and cancel -------------------------------------------------------------------------------
+
+    def node_of(self, record: Record | None) -> StopNode:
+        """The node that speaks for this work: its own, its group's, or the root."""
+        if record is not None:
+            if record.extra is not None and record.extra.node is not None:
+                return record.extra.node
+            if record.group is not None:
+                return record.group._node
+        return self.node
+
+    def own_node(self, record: Record) -> StopNode:
+        extra = record.ensure_extra()
+        if extra.node is None:
+            extra.node = StopNode(self.clock, self.node_of(record))
+        return extra.node
+
+    def cancel(self, record: Record, reason: StopReason, *, latest: float | None = None) -> None:
+        """Cancel once, with a reason the task can read. A critical section holds it back, never beyond `latest`."""
+        extra = record.ensure_extra()
+        if extra.cancelled_at is not None or record.ended_at is not None:
+            return
+        now = self.clock()
+        until = extra.critical_until if latest is None else min(extra.critical_until, latest)
+        if extra.critical_depth and now < until:
+            if extra.cancel_due is None:
+                extra.cancel_due = reason
+            self.loop.call_later(until - now, self._cancel_overdue, record, context=self.context)
+            return
+        self._cancel_now(record, extra, reason)
+
+    def set_grace(self, record: Record, grace_seconds: float | None) -> None:
+        """Give work a time of its own within the drain; while draining it is told of it at once."""
+        record.ensure_extra().grace_seconds = grace_seconds
+        if self.deadlines is not None and self.node.reason is not None and record.ended_at is None:
+            self.own_node(record).stop(self.node.reason, cancel_due(record, self.deadlines))
+            if self.replan is not None:
+                self.replan()
+
+    def _cancel_now(self, record: Record, extra: Extra, reason: StopReason) -> None:
+        extra.cancel_due = None
+        extra.cancelled_at = self.clock()
+        if extra.reason is None:
+            extra.reason = reason
+        node = extra.node
+        if node is not None:
+            node.stop(extra.reason, extra.cancelled_at)
+        task = record.live_task
+        if task is not None:
+            task.cancel(msg=extra.reason.value)
+
+    def _cancel_overdue(self, record: Record) -> None:
+        extra = record.extra
+        if extra is not None and extra.cancel_due is not None and record.ended_at is None:
+            self._cancel_now(record, extra, extra.cancel_due)
+
+    def enter_critical(self, record: Record, max_seconds: float) -> None:
+        extra = record.ensure_extra()
+        extra.critical_depth += 1
+        extra.critical_until = max(extra.critical_until, self.clock() + max_seconds)
+
+    def leave_critical(self, record: Record) -> None:
+        extra = record.ensure_extra()
+        extra.critical_depth -= 1
+        if extra.critical_depth == 0:
+            extra.critical_until = 0.0
+            if extra.cancel_due is not None:
+                if record.kind is Kind.THREAD:
+                    self.loop.call_soon_threadsafe(self._cancel_overdue, record)
+                else:
+                    self._cancel_overdue(record)
+
+    # --- checks ----------------------------------------------------------------------------------------
+
+    def admit(self, coro: Any, group: TaskGroup | None = None, *, daemon: bool = False) -> None:
+        """Refuse what cannot become a task of this loop now, closing the coroutine so that nothing warns later."""
+        if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
+            hint = "; call the function: create_task(f()), not create_task(f)" if callable(coro) else ""
+            raise NotACoroutine(f"a coroutine was expected, not {coro!r}{hint}")
+        if getattr(coro, "cr_running", False) or getattr(coro, "cr_suspended", False):
+            raise NotACoroutine(f"{coro!r} already runs elsewhere; a coroutine can belong to one task only")
+        if asyncio._get_running_loop() is not self.loop:
+            coro.close()
+            raise WrongLoop(
+                "a task was created from another event loop, or from a thread without one; "
+                "a manager belongs to the loop that opened it (from a thread: loop.call_soon_threadsafe)"
+            )
+        if self.intake is not Intake.OPEN and not self.admits_late(daemon=daemon):
+            self.refuse(coro)
+
+    def admits_late(self, *, daemon: bool = False) -> bool:
+        """The rule for tasks born while stopping: only children of work that is itself still draining.
+
+        Not the children of daemons, nobody waits for those; and not of what was cancelled already:
+        a `finally` that starts new work would never come to an end.
+        """
+        if self.intake is not Intake.CHILDREN:
+            return False
+        parent = self._draining_parent()
+        return parent is not None and (daemon or not parent.daemon)
+
+    def admits_late_in(self, group: TaskGroup) -> bool:
+        """The same rule for one group that stops while its manager goes on."""
+        parent = self._draining_parent()
+        return parent is not None and parent.group is not None and parent.group in group._subtree()
+
+    def _draining_parent(self) -> Record | None:
+        scope = current_scope.get()
+        parent = scope.current_record() if scope is not None and scope.roster is self else None
+        return parent if parent is not None and parent.cancelled_at is None else None
+
+    def refuse(self, coro: Coroutine[Any, Any, Any]) -> None:
+        """Close the coroutine and say why."""
+        what = getattr(coro, "__qualname__", repr(coro))
+        coro.close()
+        self.refused_births += 1
+        if self.intake is Intake.CLOSED and not self.live:
+            raise ManagerClosed(f"{what!r} was not started: the manager has shut down")
+        raise ShuttingDown(
+            f"{what!r} was not started: the manager is shutting down and takes no new work "
+            "(only tasks that are still draining may start children)"
+        )
