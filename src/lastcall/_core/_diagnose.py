@@ -30,10 +30,18 @@ def task_stack(task: asyncio.Task[Any]) -> list[str]:
     return lines
 
 
-def thread_stack(ident: int | None) -> list[str]:
-    """One line per frame of a running thread, outermost first; empty if it is gone."""
+def thread_stack(ident: int | None, *, below: str | None = None) -> list[str]:
+    """One line per frame of a running thread, outermost first; empty if it is gone.
+
+    `below`: the qualified name of the function that runs the thread; it and what is above it tell nobody anything.
+    """
     frame = None if ident is None else sys._current_frames().get(ident)
-    return [] if frame is None else [_line(f, lineno) for f, lineno in traceback.walk_stack(frame)][::-1]
+    if frame is None:
+        return []
+    frames = [(f, lineno) for f, lineno in traceback.walk_stack(frame)][::-1]
+    names = [f.f_code.co_qualname for f, _ in frames]
+    start = names.index(below) + 1 if below in names else 0
+    return [_line(f, lineno) for f, lineno in frames[start:]]
 
 
 def _line(frame: FrameType, lineno: int | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -21,9 +20,11 @@ from ._report import Outcome, PhaseReport, ResourceOutcome, ShutdownReport, Task
 from ._roster import Roster, logger
 from ._state import Kind, StopReason, TaskStatus
 
-# Of uneventful ends so many are listed; the rest is counted. A drain of 100 000 tasks must not build
-# a report of 100 000 entries that nobody reads.
-_UNEVENTFUL_LISTED = 1000
+# So many ends of each outcome are listed; the rest is counted. A drain of 100 000 tasks must not build a report
+# of 100 000 entries that nobody reads. Who was left behind is always listed.
+_LISTED = 1000
+
+_BAD = frozenset({Outcome.CANCELLED, Outcome.FAILED, Outcome.REFUSED, Outcome.THREAD_LEFT})
 
 # The share of the cancel budget a critical section may use up; the rest is for cleaning up after the cancel.
 _CRITICAL_SHARE = 0.8
@@ -65,17 +66,16 @@ class Drain:
         self._threads = threads
         self._wake: asyncio.Future[None] | None = None
         self._given_up: set[int] = set()
-        self._listed = 0
         self._cancelling = False
         self._began = roster.clock()
         self._began_wall = time.time()
         self._refused_before = roster.refused_births
         self.forced = 0
-        self.counts: Counter[Outcome] = Counter()
+        self.counts = dict.fromkeys(Outcome, 0)
         self.tasks: list[TaskOutcome] = []
         self.unclean = 0
         self.phases: list[PhaseReport] = []
-        roster.watchers.append(self._on_ended)
+        roster.watch(self._on_ended)
 
     # --- waking ----------------------------------------------------------------------------------------
 
@@ -155,8 +155,7 @@ class Drain:
 
     def close(self) -> None:
         """Stop taking down ends."""
-        if self._on_ended in self._roster.watchers:
-            self._roster.watchers.remove(self._on_ended)
+        self._roster.unwatch(self._on_ended)
 
     def grace_told(self, record: Record, deadlines: Deadlines) -> None:
         """Let work with a grace of its own read that grace as its remaining time."""
@@ -179,7 +178,7 @@ class Drain:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         ident = self._threads.ident_of(task) if self._threads is not None else None
         if record.kind is Kind.THREAD:
-            self._note(record, Outcome.THREAD_LEFT, stack=tuple(thread_stack(ident)))
+            self._note(record, Outcome.THREAD_LEFT, stack=tuple(thread_stack(ident, below="ThreadLane._work")))
             if self._threads is not None:
                 self._threads.abandon(task)
         else:
@@ -197,15 +196,10 @@ class Drain:
 
     def _note(self, record: Record, outcome: Outcome, stack: tuple[str, ...] = ()) -> None:
         self.counts[outcome] += 1
-        eventful = outcome not in (Outcome.FINISHED, Outcome.STOPPED) and not (
-            outcome is Outcome.CANCELLED and record.daemon
-        )
-        if eventful:
+        if outcome in _BAD and not (outcome is Outcome.CANCELLED and record.daemon):
             self.unclean += 1
-        elif self._listed >= _UNEVENTFUL_LISTED:
+        if self.counts[outcome] > _LISTED and not stack:
             return
-        else:
-            self._listed += 1
         task, extra = record.live_task, record.extra
         error = task.exception() if outcome is Outcome.FAILED and task is not None and task.done() else None
         self.tasks.append(
@@ -233,7 +227,7 @@ class Drain:
             seconds=self._roster.clock() - self._began,
             budget_seconds=plan.total_seconds,
             phases=tuple(self.phases),
-            counts={outcome: self.counts[outcome] for outcome in Outcome},
+            counts=dict(self.counts),
             tasks=tuple(self.tasks),
             resources=resources,
             forced=self.forced > 0,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Collection, Coroutine, Iterator, Mapping
 from contextvars import Context
@@ -23,7 +24,7 @@ from ..exceptions import GroupFull, ShuttingDown
 from ._clock import check_seconds
 from ._drain import Drain
 from ._plan import Deadlines, ShutdownPlan
-from ._record import Record
+from ._record import Extra, Record
 from ._report import ShutdownReport
 from ._roster import Roster
 from ._scope import current_scope
@@ -72,7 +73,7 @@ class TaskGroup:
         self._roster: Roster | None = None
         self._node: StopNode
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._subgroups: list[TaskGroup] = []
+        self._subgroups: weakref.WeakSet[TaskGroup] = weakref.WeakSet()
         self._stop_after: frozenset[str] = frozenset()
         self._errors: list[BaseException] = []
         self._base_error: BaseException | None = None
@@ -136,6 +137,7 @@ class TaskGroup:
         finally:
             self._errors = []
             self._parent = None
+            self._node.detach()
 
     async def _wait_for_children(self, cancelled: asyncio.CancelledError | None) -> asyncio.CancelledError | None:
         """Until no child is left, however often the parent is cancelled meanwhile. The first cancel aborts."""
@@ -201,14 +203,13 @@ class TaskGroup:
         """
         roster = self._admit(coro)
         try:
-            extra = roster.make_extra(id, labels)
+            extra = None if id is None and labels is None else roster.make_extra(id, labels)
             if self.limit is None:
                 task = roster.spawn(coro, name, Kind.TASK, self, False, context, extra)
             elif self._running < self.limit and not self._gates:
-                self._running += 1
-                task = roster.spawn(coro, name, Kind.TASK, self, False, context, extra)
+                task = self._start(roster, coro, name, context, extra)
             else:
-                return self._queue(roster, coro, name, context, id, labels)
+                return self._queue(roster, coro, name, context, extra)
         except BaseException:
             coro.close()
             raise
@@ -254,7 +255,7 @@ class TaskGroup:
             raise RuntimeError(f"{self!r} has not been entered")
         below = TaskGroup(name=name, limit=limit, max_pending=max_pending, on_error=on_error)
         below._bind(self._roster, parent_node=self._node)
-        self._subgroups = [g for g in self._subgroups if not g._is_over()] + [below]
+        self._subgroups.add(below)
         return below
 
     def _bind(self, roster: Roster, *, parent_node: StopNode | None = None, late: bool = False) -> None:
@@ -270,6 +271,13 @@ class TaskGroup:
 
     def _admit(self, coro: Any) -> Roster:
         roster = self._roster
+        if roster is None or self._exiting or self._aborting or self._stopping or self.max_pending is not None:
+            self._check_open(roster, coro)
+        assert roster is not None
+        roster.admit(coro)
+        return roster
+
+    def _check_open(self, roster: Roster | None, coro: Any) -> None:
         problem: RuntimeError | None = None
         if roster is None:
             problem = RuntimeError(f"{self!r} has not been entered")
@@ -285,9 +293,6 @@ class TaskGroup:
         if problem is not None:
             _close_soon(coro)
             raise problem
-        assert roster is not None
-        roster.admit(coro)
-        return roster
 
     # --- the limit -------------------------------------------------------------------------------------
 
@@ -297,20 +302,24 @@ class TaskGroup:
         free = self.limit - self._running
         return free <= 0 and len(self._gates) >= self.max_pending
 
+    def _start(
+        self, roster: Roster, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None, extra: Extra | None
+    ) -> asyncio.Task[T]:
+        self._running += 1
+        try:
+            return roster.spawn(coro, name, Kind.TASK, self, False, context, extra)
+        except BaseException:
+            self._running -= 1
+            raise
+
     def _queue(
-        self,
-        roster: Roster,
-        coro: Coroutine[Any, Any, T],
-        name: str | None,
-        context: Context | None,
-        id: str | None,
-        labels: Mapping[str, str] | None,
+        self, roster: Roster, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None, extra: Extra | None
     ) -> asyncio.Task[T]:
         gate = roster.loop.create_future()
         behind = _behind(gate, coro)
         if isinstance(behind, CoroutineType):
             behind.__qualname__ = str(getattr(coro, "__qualname__", "pending"))
-        task = roster.spawn(behind, name, Kind.TASK, self, False, context, roster.make_extra(id, labels), pending=True)
+        task = roster.spawn(behind, name, Kind.TASK, self, False, context, extra, pending=True)
         self._gates[task] = gate
         self._gated[task] = coro
         self._tasks.add(task)
@@ -378,14 +387,16 @@ class TaskGroup:
             self._signal_room()
 
     def _abort(self) -> None:
-        """Cancel every child, once."""
+        """Cancel every child, once. If the parent itself was cancelled for a reason, it is the children's reason too."""
         self._aborting = True
         assert self._roster is not None
+        parent = self._roster.live.get(self._parent) if self._parent is not None else None
+        inherited = parent.reason if parent is not None and parent.cancelled_at is not None else None
         for task in list(self._tasks):
             record = self._roster.live.get(task)
             if record is not None:
-                self._roster.cancel(record, StopReason.GROUP)
-        for below in self._subgroups:
+                self._roster.cancel(record, inherited or StopReason.GROUP)
+        for below in tuple(self._subgroups):
             if not below._entered and below._tasks:
                 below._abort()
                 below._aborting = False
@@ -423,7 +434,7 @@ class TaskGroup:
 
     def _subtree(self) -> Iterator[TaskGroup]:
         yield self
-        for below in self._subgroups:
+        for below in tuple(self._subgroups):
             yield from below._subtree()
 
     def _is_over(self) -> bool:

@@ -79,8 +79,7 @@ class Hold:
     def stop(self, reason: StopReason) -> None:
         """Tell this work alone to stop: its client left (`disconnect`), its time is over (`timeout`)."""
         record = self._entered()
-        extra = record.ensure_extra()
-        extra.reason = extra.reason or reason
+        record.reason = record.reason or reason
         self._roster.own_node(record).stop(reason, float("inf"))
 
     def cancel(self, reason: StopReason) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, ContextVar, Token
@@ -81,7 +82,7 @@ class TaskManager:
         self._max_threads = max_threads
         self._state = ManagerState.NEW
         self._report: ShutdownReport | None = None
-        self._groups: dict[str, TaskGroup] = {}
+        self._groups: weakref.WeakValueDictionary[str, TaskGroup] = weakref.WeakValueDictionary()
         self._runner: ShutdownRunner | None = None
         self._shutdown_task: asyncio.Task[ShutdownReport] | None = None
         self._token: Token[Scope | None] | None = None
@@ -113,7 +114,7 @@ class TaskManager:
         )
         self._threads = ThreadLane(self._roster, self._max_threads)
         self._resources = Resources(self._roster.clock)
-        self._groups = {}
+        self._groups = weakref.WeakValueDictionary()
         self._runner = self._shutdown_task = None
         self._report = None
         self._enter(ManagerState.OPEN)
@@ -259,10 +260,10 @@ class TaskManager:
         group = TaskGroup(name=name, limit=limit, max_pending=max_pending, on_error=on_error)
         group._stop_after = check_stop_after(stop_after)
         if name is not None:
-            self._groups = {key: known for key, known in self._groups.items() if not known._is_over()}
-            if name in self._groups:
+            namesake = self._groups.get(name)
+            if namesake is not None and not namesake._is_over():
                 raise DuplicateTask(f"a group named {name!r} is alive; names of live groups are unique")
-            unknown = group._stop_after - self._groups.keys()
+            unknown = group._stop_after - set(self._groups)
             if unknown:
                 raise ValueError(f"group {name!r} should stop after {sorted(unknown)}, which do not exist; make them first")
             self._groups[name] = group
@@ -405,7 +406,7 @@ class TaskManager:
         record = roster.find(task)
         if record is None or record.ended_at is not None:
             return False
-        record.ensure_extra().reason = StopReason(reason)
+        record.reason = record.reason or StopReason(reason)
         roster.own_node(record).stop(StopReason(reason), float("inf"))
         return True
 
@@ -442,11 +443,11 @@ class TaskManager:
             if candidate is record and not ended.done():
                 ended.set_result(None)
 
-        self._roster.watchers.append(watch)
+        self._roster.watch(watch)
         try:
             await asyncio.wait({ended}, timeout=timeout)
         finally:
-            self._roster.watchers.remove(watch)
+            self._roster.unwatch(watch)
 
     # --- shutdown --------------------------------------------------------------------------------------
 
@@ -468,7 +469,7 @@ class TaskManager:
             roster=roster,
             threads=self._threads,
             resources=self._resources,
-            late_groups=lambda: self._groups,
+            late_groups=lambda: dict(self._groups),
             plan=self._plan,
             reason=StopReason(reason),
             enter=self._enter,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ._group import TaskGroup
     from ._stop import StopNode
 
+_PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING  # enum look-ups are slow, and this is the hot path
+
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -23,7 +25,6 @@ class Extra:
 
     __slots__ = (
         "cancel_due",
-        "cancelled_at",
         "critical_depth",
         "critical_until",
         "error",
@@ -32,7 +33,6 @@ class Extra:
         "labels",
         "node",
         "observed",
-        "reason",
         "swallowed",
     )
 
@@ -40,8 +40,6 @@ class Extra:
         self.id: str | None = None
         self.labels = NO_LABELS
         self.node: StopNode | None = None
-        self.reason: StopReason | None = None
-        self.cancelled_at: float | None = None
         self.cancel_due: StopReason | None = None
         self.critical_depth = 0
         self.critical_until = 0.0
@@ -54,7 +52,20 @@ class Extra:
 class Record:
     """One piece of work. `task` is strong while it runs, so that nothing is collected in flight (gh-91887)."""
 
-    __slots__ = ("daemon", "ended_at", "extra", "group", "kind", "name", "number", "started_at", "status", "task")
+    __slots__ = (
+        "cancelled_at",
+        "daemon",
+        "ended_at",
+        "extra",
+        "group",
+        "kind",
+        "name",
+        "number",
+        "reason",
+        "started_at",
+        "status",
+        "task",
+    )
 
     def __init__(
         self,
@@ -73,8 +84,10 @@ class Record:
         self.daemon = daemon
         self.started_at = started_at
         self.extra = extra
-        self.status = TaskStatus.PENDING if started_at is None else TaskStatus.RUNNING
+        self.status = _RUNNING if started_at is not None else _PENDING
         self.ended_at: float | None = None
+        self.cancelled_at: float | None = None
+        self.reason: StopReason | None = None
         self.task: asyncio.Task[Any] | weakref.ref[asyncio.Task[Any]] | None = None
 
     @property
@@ -87,15 +100,6 @@ class Record:
         """The task behind this record, if it still exists."""
         task = self.task
         return task() if isinstance(task, weakref.ref) else task
-
-    @property
-    def reason(self) -> StopReason | None:
-        """Why this work was stopped or cancelled, as far as it was singled out."""
-        return None if self.extra is None else self.extra.reason
-
-    @property
-    def cancelled_at(self) -> float | None:
-        return None if self.extra is None else self.extra.cancelled_at
 
     @property
     def grace_seconds(self) -> float | None:

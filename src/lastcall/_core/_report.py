@@ -65,7 +65,7 @@ class ShutdownReport:
     """The record of one shutdown.
 
     `counts` has all work that was there when the drain began or was born in it, by outcome.
-    `tasks` has every one that was cut off or failed, and of the uneventful ones the first thousand.
+    `tasks` has each of them: all that refused to end, and the first thousand of every other outcome.
     `clean` is True if nothing that should have been waited for was cut off, failed or left behind.
 
         report = manager.report
@@ -108,6 +108,20 @@ class ShutdownReport:
         data |= {"clean": self.clean, "exit_code": self.exit_code}
         return json.dumps(data, indent=indent)
 
+    def _bad_ends(self) -> list[str]:
+        lines: list[str] = []
+        told = dict.fromkeys(Outcome, 0)
+        for task in self.tasks:
+            if task.outcome not in _EVENTFUL or (task.daemon and task.outcome is Outcome.CANCELLED):
+                continue
+            told[task.outcome] += 1
+            if task.stack or told[task.outcome] <= _TOLD:
+                lines += _task_lines(task)
+        for outcome, count in told.items():
+            if outcome in (Outcome.CANCELLED, Outcome.FAILED) and count > _TOLD:
+                lines.append(f"  and {self.counts[outcome] - _TOLD} more {outcome}")
+        return lines
+
     def __str__(self) -> str:
         """Several lines for people: verdict, phases, counts, then everything that did not go well."""
         verdict = "clean" if self.clean else "NOT clean"
@@ -120,15 +134,15 @@ class ShutdownReport:
         lines.append(f"  work: {counted or 'none was running'}")
         if self.late_births_refused:
             lines.append(f"  {self.late_births_refused} new tasks were refused meanwhile")
-        for task in self.tasks:
-            if task.outcome in _EVENTFUL and not (task.daemon and task.outcome is Outcome.CANCELLED):
-                lines += _task_lines(task)
+        lines += self._bad_ends()
         for resource in self.resources:
             if resource.outcome is not Outcome.FINISHED:
                 lines.append(f"  resource {resource.name!r} {resource.outcome}: {resource.error or 'did not close in time'}")
                 lines += [f"      {line}" for line in resource.stack]
         return "\n".join(lines)
 
+
+_TOLD = 20  # bad ends of one outcome in the readable text; the JSON has more
 
 _EVENTFUL = frozenset({Outcome.CANCELLED, Outcome.FAILED, Outcome.REFUSED, Outcome.THREAD_LEFT})
 

@@ -14,6 +14,7 @@ import contextvars
 import itertools
 import logging
 import weakref
+from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from enum import Enum
@@ -48,6 +49,9 @@ class Intake(Enum):
     CLOSED = "closed"
 
 
+_OPEN = Intake.OPEN
+
+
 class Roster:
     def __init__(
         self,
@@ -69,12 +73,14 @@ class Roster:
         self.completed = self.failed = self.cancelled = self.swallowed = 0
         self.intake = Intake.OPEN
         self.refused_births = 0
-        self.watchers: list[Callable[[Record], None]] = []
+        # Told of every end. A tuple, replaced when it changes, so that a watcher may take itself out.
+        self.watchers: tuple[Callable[[Record], None], ...] = ()
         self.replan: Callable[[], None] | None = None
         self.deadlines: Deadlines | None = None
         self._ended: deque[Record] = deque(maxlen=keep_ended)
         self._keep_ended_seconds = keep_ended_seconds
         self._keep_whole = keep_results and keep_errors
+        self._plain_memory = self._keep_whole and keep_ended > 0
         self._keep_results = keep_results
         self._keep_errors = keep_errors
         self._on_error = on_error
@@ -101,15 +107,8 @@ class Roster:
     ) -> asyncio.Task[Any]:
         """Make the task with the loop's own factory and keep its record. The coroutine was checked before."""
         loop = self.loop
-        record = Record(
-            self._number(),
-            name or str(getattr(coro, "__qualname__", kind.value)),
-            kind,
-            group,
-            daemon,
-            None if pending else self.clock(),
-            extra,
-        )
+        shown = name or getattr(coro, "__qualname__", None) or type(coro).__qualname__
+        record = Record(self._number(), shown, kind, group, daemon, None if pending else self.clock(), extra)
         scope = current_scope.get()
         try:
             if (
@@ -192,7 +191,7 @@ class Roster:
         record.status = _COMPLETED if record.cancelled_at is None else _CANCELLED
         self._detach(record)
         record.task = None
-        for watcher in tuple(self.watchers):
+        for watcher in self.watchers:
             watcher(record)
 
     # --- end -------------------------------------------------------------------------------------------
@@ -212,29 +211,32 @@ class Roster:
             self.failed += 1
         if record.daemon:
             self.daemons -= 1
+        if record.cancelled_at is not None and record.status is not _CANCELLED:
+            self._swallowed(record)
         if record.extra is not None:
-            self._end_extra(record, record.extra)
+            self._detach(record)
         group = record.group
         if error is not None and (group is None or not group._takes_error(error)):
             self.report_error(record, error)
         if group is not None:
             group._on_member_done(record, task, error)
-        self._remember(record, task)
-        if self.watchers:
-            for watcher in tuple(self.watchers):
-                watcher(record)
+        ended = self._ended
+        if self._plain_memory and self._expiry is not None and not self._by_id:
+            ended.append(record)
+        else:
+            self._remember(record, task)
+        for watcher in self.watchers:
+            watcher(record)
 
-    def _end_extra(self, record: Record, extra: Extra) -> None:
-        if extra.cancelled_at is not None and record.status is not _CANCELLED:
-            extra.swallowed = True
-            self.swallowed += 1
-            logger.warning(
-                "%s was cancelled (%s) and ended as %s: it swallowed the cancellation; let CancelledError pass",
-                record.describe(),
-                extra.reason,
-                record.status,
-            )
-        self._detach(record)
+    def _swallowed(self, record: Record) -> None:
+        record.ensure_extra().swallowed = True
+        self.swallowed += 1
+        logger.warning(
+            "%s was cancelled (%s) and ended as %s: it swallowed the cancellation; let CancelledError pass",
+            record.describe(),
+            record.reason,
+            record.status,
+        )
 
     def _detach(self, record: Record) -> None:
         if record.extra is not None and record.extra.node is not None:
@@ -252,6 +254,12 @@ class Roster:
             "%s failed: %s: %s", record.describe(), type(error).__name__, error,
             exc_info=(type(error), error, error.__traceback__),
         )  # fmt: skip
+
+    def watch(self, watcher: Callable[[Record], None]) -> None:
+        self.watchers = (*self.watchers, watcher)
+
+    def unwatch(self, watcher: Callable[[Record], None]) -> None:
+        self.watchers = tuple(w for w in self.watchers if w != watcher)
 
     # --- memory of what ended --------------------------------------------------------------------------
 
@@ -368,17 +376,17 @@ class Roster:
 
     def cancel(self, record: Record, reason: StopReason, *, latest: float | None = None) -> None:
         """Cancel once, with a reason the task can read. A critical section holds it back, never beyond `latest`."""
-        extra = record.ensure_extra()
-        if extra.cancelled_at is not None or record.ended_at is not None:
+        if record.cancelled_at is not None or record.ended_at is not None:
             return
-        now = self.clock()
-        until = extra.critical_until if latest is None else min(extra.critical_until, latest)
-        if extra.critical_depth and now < until:
-            if extra.cancel_due is None:
-                extra.cancel_due = reason
-            self.loop.call_later(until - now, self._cancel_overdue, record, context=self.context)
-            return
-        self._cancel_now(record, extra, reason)
+        extra = record.extra
+        if extra is not None and extra.critical_depth:
+            now = self.clock()
+            until = extra.critical_until if latest is None else min(extra.critical_until, latest)
+            if now < until:
+                extra.cancel_due = extra.cancel_due or reason
+                self.loop.call_later(until - now, self._cancel_overdue, record, context=self.context)
+                return
+        self._cancel_now(record, reason)
 
     def set_grace(self, record: Record, grace_seconds: float | None) -> None:
         """Give work a time of its own within the drain; while draining it is told of it at once."""
@@ -388,22 +396,22 @@ class Roster:
             if self.replan is not None:
                 self.replan()
 
-    def _cancel_now(self, record: Record, extra: Extra, reason: StopReason) -> None:
-        extra.cancel_due = None
-        extra.cancelled_at = self.clock()
-        if extra.reason is None:
-            extra.reason = reason
-        node = extra.node
-        if node is not None:
-            node.stop(extra.reason, extra.cancelled_at)
+    def _cancel_now(self, record: Record, reason: StopReason) -> None:
+        record.cancelled_at = now = self.clock()
+        record.reason = reason = record.reason or reason
+        extra = record.extra
+        if extra is not None:
+            extra.cancel_due = None
+            if extra.node is not None:
+                extra.node.stop(reason, now)
         task = record.live_task
         if task is not None:
-            task.cancel(msg=extra.reason.value)
+            task.cancel(msg=reason)
 
     def _cancel_overdue(self, record: Record) -> None:
         extra = record.extra
         if extra is not None and extra.cancel_due is not None and record.ended_at is None:
-            self._cancel_now(record, extra, extra.cancel_due)
+            self._cancel_now(record, extra.cancel_due)
 
     def enter_critical(self, record: Record, max_seconds: float) -> None:
         extra = record.ensure_extra()
@@ -425,12 +433,20 @@ class Roster:
 
     def admit(self, coro: Any, group: TaskGroup | None = None, *, daemon: bool = False) -> None:
         """Refuse what cannot become a task of this loop now, closing the coroutine so that nothing warns later."""
+        if (
+            type(coro) is CoroutineType
+            and self.intake is _OPEN
+            and not coro.cr_suspended
+            and not coro.cr_running
+            and _get_running_loop() is self.loop
+        ):
+            return
         if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
             hint = "; call the function: create_task(f()), not create_task(f)" if callable(coro) else ""
             raise NotACoroutine(f"a coroutine was expected, not {coro!r}{hint}")
         if getattr(coro, "cr_running", False) or getattr(coro, "cr_suspended", False):
             raise NotACoroutine(f"{coro!r} already runs elsewhere; a coroutine can belong to one task only")
-        if asyncio._get_running_loop() is not self.loop:
+        if _get_running_loop() is not self.loop:
             coro.close()
             raise WrongLoop(
                 "a task was created from another event loop, or from a thread without one; "

@@ -113,11 +113,11 @@ class ShutdownRunner:
         self._tell_late_groups(drain_over=False)
 
     async def _wait_idle(self) -> None:
-        self._roster.watchers.append(self._on_ended)
+        self._roster.watch(self._on_ended)
         try:
             await self._drain.wait_idle(self._deadlines)
         finally:
-            self._roster.watchers.remove(self._on_ended)
+            self._roster.unwatch(self._on_ended)
 
     def _on_ended(self, record: Record) -> None:
         if record.group is not None and not record.group._tasks:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import weakref
 
 from ._clock import Clock
 from ._state import StopReason
@@ -23,17 +24,20 @@ _event_lock = threading.Lock()
 
 
 class StopNode:
-    __slots__ = ("_children", "_clock", "_event", "_parent", "_waiters", "cancel_at", "reason")
+    __slots__ = ("__weakref__", "_children", "_clock", "_event", "_parent", "_waiters", "cancel_at", "reason")
 
     def __init__(self, clock: Clock, parent: StopNode | None = None) -> None:
         self._clock = clock
         self._parent = parent
-        self._children: set[StopNode] = set()
+        # Weak, so that a group dropped without a word takes its node along.
+        self._children: weakref.WeakSet[StopNode] | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._event: threading.Event | None = None
         self.reason: StopReason | None = None
         self.cancel_at = math.inf
         if parent is not None:
+            if parent._children is None:
+                parent._children = weakref.WeakSet()
             parent._children.add(self)
             if parent.reason is not None:
                 self.stop(parent.reason, parent.cancel_at)
@@ -54,7 +58,7 @@ class StopNode:
         with _event_lock:
             if self._event is not None:
                 self._event.set()
-        for child in tuple(self._children):
+        for child in tuple(self._children or ()):
             child.stop(reason, cancel_at)
 
     async def wait(self) -> None:
@@ -79,6 +83,6 @@ class StopNode:
 
     def detach(self) -> None:
         """Leave the tree; the owner has ended."""
-        if self._parent is not None:
+        if self._parent is not None and self._parent._children is not None:
             self._parent._children.discard(self)
-            self._parent = None
+        self._parent = None

@@ -1,0 +1,184 @@
+"""Runs the tests on every CPython that this machine has, and prints one table and one closing line.
+
+    python scripts/matrix.py [--only 3.12] [--all] [-- pytest arguments]
+
+It is what `make test` calls, with the Python of the project's own environment (`.venv`); the other versions
+get environments beside it (`.venv-3.12`). The full suite runs on the version at hand; the others leave out
+the tests with real servers and the measurements, unless `--all` asks for them. A version that is not found
+is named.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import interpreters
+from interpreters import Interpreter, series_of
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPECTED = ("3.11", "3.12", "3.13", "3.14")  # named when missing
+NEWER = ("3.15", "3.16", "3.17", "3.18")  # run when found
+MAIN_ONLY = "not server and not bench"
+NO_TESTS = 5  # pytest's exit code when it selected none
+INTERRUPTED = 130
+ENDING_SECONDS = 60  # what pytest gets to end after Ctrl-C, before it is killed
+
+
+@dataclass
+class Result:
+    """What one version's run came to."""
+
+    version: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    def fail(self, note: str) -> None:
+        self.failed += 1
+        self.notes.append(note)
+
+
+def main() -> int:
+    options = parse_arguments(sys.argv[1:])
+    results: list[Result] = []
+    missing: list[str] = []
+    interrupted = False
+    try:
+        for series in options.only or (*EXPECTED, *NEWER):
+            python = interpreters.find(series)
+            if python is not None:
+                results.append(Result(python.version))
+                test_version(python, results[-1], options)
+            elif series not in NEWER or options.only:
+                missing.append(series)
+    except KeyboardInterrupt:
+        interrupted = True
+    if interrupted and results:
+        results[-1].notes.append("interrupted")
+    print_summary(results, missing)
+    if interrupted:
+        return INTERRUPTED
+    return 0 if any(r.passed for r in results) and not any(r.failed for r in results) else 1
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Split our own options from pytest's, at `--`."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", action="append", metavar="3.X", help="this version only (may be repeated)")
+    parser.add_argument("--all", action="store_true", help="real servers and measurements on every version")
+    options = parser.parse_args(arguments[:at])
+    options.pytest = arguments[at + 1 :]
+    return options
+
+
+def test_version(python: Interpreter, result: Result, options: argparse.Namespace) -> None:
+    """Install the project for one interpreter and run its tests, all counted into `result`."""
+    at_hand = python.series == series_of(sys.version.split()[0])
+    print(f"\n=== CPython {python.version} ===", flush=True)
+    began = time.monotonic()
+    try:
+        executable = Path(sys.executable) if at_hand else environment(python)
+        chosen = []
+        if not (at_hand or options.all):
+            chosen = ["-m", MAIN_ONLY]
+            result.notes.append("without the real servers and measurements (--all runs them)")
+        run_pytest(executable, [*chosen, *options.pytest], result)
+    except subprocess.CalledProcessError as error:
+        result.fail(f"the environment could not be made: {error}")
+    finally:
+        result.seconds = time.monotonic() - began
+
+
+def environment(python: Interpreter) -> Path:
+    """The Python of this version's environment, made or brought up to date when pyproject.toml changed."""
+    own = Path(sys.prefix) if sys.prefix != sys.base_prefix else ROOT / ".venv"
+    folder = own.with_name(f"{own.name}-{python.series}")
+    stamp = folder / ".installed"
+    executable = folder / "bin" / "python"
+    wanted = f"{python.version} {ROOT} {hashlib.sha256((ROOT / 'pyproject.toml').read_bytes()).hexdigest()}"
+    if stamp.exists() and stamp.read_text() == wanted and executable.exists():
+        return executable
+    print(f"installing into {folder.name} ...", flush=True)
+    subprocess.run([python.path, "-m", "venv", "--clear", folder], check=True)
+    pip = [executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--editable", f"{ROOT}[test]"], check=True)
+    stamp.write_text(wanted)
+    return executable
+
+
+def run_pytest(executable: Path, arguments: list[str], result: Result) -> None:
+    """Run pytest in its own process and count what it wrote down, test by test."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "results.jsonl"
+        env = {**os.environ, "LASTCALL_RESULTS": str(record)}
+        for name in ("PYTHONPATH", "PYTHONASYNCIODEBUG", "PYTHONWARNINGS", "PYTEST_ADDOPTS"):
+            env.pop(name, None)  # a developer's shell must not decide what a run means
+        process = subprocess.Popen([executable, "-m", "pytest", "-q", *arguments], cwd=ROOT, env=env)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            # The terminal told pytest too; it needs a moment to end its servers.
+            end(process)
+            raise
+        finally:
+            count(record, result)
+    if code not in (0, NO_TESTS) and not result.failed:
+        result.fail(f"pytest ended with exit code {code} although no test failed")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was told to stop; a second Ctrl-C or too long a wait kills it."""
+    try:
+        process.wait(ENDING_SECONDS)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        process.kill()
+        process.wait()
+
+
+def count(record: Path, result: Result) -> None:
+    """Add up the recorded events; a test without an end hung or took the interpreter down."""
+    open_tests: list[str] = []
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    for line in lines:
+        event = json.loads(line)
+        match event["event"]:
+            case "began":
+                open_tests.append(event["test"])
+                continue
+            case "passed":
+                result.passed += 1
+            case "skipped":
+                result.skipped += 1
+            case _:
+                result.fail(f"failed: {event['test']}")
+        if event["test"] in open_tests:
+            open_tests.remove(event["test"])
+    for test in open_tests:
+        result.fail(f"hung or crashed, and ended the run: {test}")
+
+
+def print_summary(results: list[Result], missing: list[str]) -> None:
+    """The table, the versions that did not run, and the closing line, which is the last one."""
+    print(f"\n{'version':<18}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for r in results:
+        print(f"{'CPython ' + r.version:<18}{r.passed:>8}{r.failed:>8}{r.skipped:>9}{r.seconds:>9.1f}")
+        for note in r.notes:
+            print(f"    {note}")
+    for series in missing:
+        print(f"CPython {series}: not found, its tests did not run")
+    passed, failed = sum(r.passed for r in results), sum(r.failed for r in results)
+    print(f"{passed} passed, {failed} failed, {sum(r.skipped for r in results)} skipped", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The project's tests; the directories below mirror those of the package."""
