@@ -106,17 +106,13 @@ class Drain:
 
     async def wait_idle(self, deadlines: Deadlines) -> None:
         """The drain phase: return when nothing is busy, the time is over, or somebody forces."""
-        self._roster.replan = self.poke
-        try:
-            while self._subject.busy() and not self.forced:
-                now = self._roster.clock()
-                if now >= deadlines.drain_end:
-                    return
-                decision = decide(self._subject.records(), now, deadlines)
-                self._cancel(decision.cancel, deadlines)
-                await self.pause(min(decision.look_again_at, deadlines.drain_end))
-        finally:
-            self._roster.replan = None
+        while self._subject.busy() and not self.forced:
+            now = self._roster.clock()
+            if now >= deadlines.drain_end:
+                return
+            decision = decide(self._subject.records(), now, deadlines)
+            self._cancel(decision.cancel, deadlines)
+            await self.pause(min(decision.look_again_at, deadlines.drain_end))
 
     async def cancel_rest(self, deadlines: Deadlines) -> None:
         """The cancel phase: one cancel each; return when all have ended, or name those who did not."""
@@ -129,9 +125,13 @@ class Drain:
             self._cancel(decision.cancel, deadlines)
             if decision.give_up:
                 await _turns()  # for those who were only just cancelled, with a budget of 0
+                # Threads first: who merely waits for a stuck thread ends with it, and is not to blame.
+                for record in decision.give_up:
+                    if record.kind is Kind.THREAD:
+                        self._give_up(record)
+                await _turns()
                 for record in decision.give_up:
                     self._give_up(record)
-                await _turns()
                 return
             await self.pause(decision.look_again_at)
 
@@ -165,17 +165,16 @@ class Drain:
 
     def _cancel(self, records: Iterable[Record], deadlines: Deadlines) -> None:
         now = self._roster.clock()
-        latest = now + max(0.0, deadlines.cancel_end - now) * _CRITICAL_SHARE
+        latest = now if self.forced > 1 else now + max(0.0, deadlines.cancel_end - now) * _CRITICAL_SHARE
         for record in records:
             self._roster.cancel(record, self._reason, latest=latest)
 
     def _give_up(self, record: Record) -> None:
         task = record.live_task
-        if record.ended_at is not None or task is None:
+        if record.ended_at is not None or task is None or record.number in self._given_up:
             return
         self._given_up.add(record.number)
-        # The report names it. Python's own message at its collection would be the second, worse one.
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        disown(task)
         ident = self._threads.ident_of(task) if self._threads is not None else None
         if record.kind is Kind.THREAD:
             self._note(record, Outcome.THREAD_LEFT, stack=tuple(thread_stack(ident, below="ThreadLane._work")))
@@ -238,6 +237,16 @@ class Drain:
     def log(self, report: ShutdownReport) -> None:
         """One log record: info when clean, otherwise a warning with everything that went wrong."""
         (logger.info if report.clean else logger.warning)("%s", report)
+
+
+def disown(task: asyncio.Task[Any]) -> None:
+    """Let the loop end without a task that will not.
+
+    asyncio.run cancels whatever `all_tasks()` shows and waits for it for ever; a task that has swallowed its
+    cancel once will swallow that one too. And Python's message at its collection would be a second, worse report.
+    """
+    asyncio._unregister_task(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def _outcome_of(record: Record) -> Outcome:

@@ -21,30 +21,30 @@ class ExitGuard:
     """Armed with `arm(seconds, exit_code, why)`; arming again replaces the time; `disarm()` calls it off."""
 
     def __init__(self) -> None:
-        self._changed = threading.Event()
         self._lock = threading.Lock()
-        self._generation = 0
+        self._called_off: threading.Event | None = None
 
     def arm(self, seconds: float, exit_code: int, why: str) -> None:
         """End the process with `exit_code` if it still lives after `seconds`."""
-        with self._lock:
-            self._generation += 1
-            generation = self._generation
+        called_off = threading.Event()
+        self._replace(called_off)
         threading.Thread(
-            target=self._watch, args=(generation, seconds, exit_code, why), name="lastcall-exit-guard", daemon=True
+            target=self._watch, args=(called_off, seconds, exit_code, why), name="lastcall-exit-guard", daemon=True
         ).start()
 
     def disarm(self) -> None:
         """The process may live on."""
-        with self._lock:
-            self._generation += 1
-        self._changed.set()
+        self._replace(None)
 
-    def _watch(self, generation: int, seconds: float, exit_code: int, why: str) -> None:
-        self._changed.wait(seconds)
+    def _replace(self, called_off: threading.Event | None) -> None:
         with self._lock:
-            if generation != self._generation:
-                return
+            before, self._called_off = self._called_off, called_off
+        if before is not None:
+            before.set()
+
+    def _watch(self, called_off: threading.Event, seconds: float, exit_code: int, why: str) -> None:
+        if called_off.wait(seconds):
+            return
         logger.critical("the process is ended now with exit code %d: %s", exit_code, why)
         flush_then_exit(exit_code)
 

@@ -31,6 +31,8 @@ class Hold:
             raise RuntimeError(f"the hold {self._name!r} was entered before")
         self._record = record = self._roster.hold(self._name, self._kind, self._grace_seconds)
         self._token = current_scope.set(Scope(self._roster, record))
+        if self._grace_seconds is not None:
+            self._roster.set_grace(record, self._grace_seconds)  # it may begin while the drain is under way
         return self
 
     def __exit__(self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:

@@ -492,9 +492,12 @@ class TaskManager:
 
         If the caller is cancelled meanwhile, the shutdown is forced, finished within its cancel and close
         budgets, and only then the cancellation goes on.
+
+        Raises `NotOpen`, and RuntimeError inside the manager's own tasks and holds, which it would wait for.
         """
         if self._state is ManagerState.CLOSED and self._report is not None:
             return self._report
+        self._leave_before_waiting()
         self.begin_shutdown(reason, skip_notice=skip_notice)
         task = self._shutdown_task
         assert task is not None
@@ -521,6 +524,20 @@ class TaskManager:
         return report
 
     # --- helpers ---------------------------------------------------------------------------------------
+
+    def _leave_before_waiting(self) -> None:
+        """Whoever waits for the shutdown must not be waited for by it."""
+        roster, current = self._require_roster(), asyncio.current_task()
+        inside = next((r for r in roster.holds.values() if current is not None and r.live_task is current), None)
+        if inside is not None and inside.kind is Kind.MAIN and self._home is not None:
+            self._home.manager_leaving(self)
+            return
+        inside = inside or (roster.live.get(current) if current is not None else None)
+        if inside is not None:
+            raise RuntimeError(
+                f"{inside.describe()} cannot wait for a shutdown that waits for it; "
+                "call begin_shutdown(), which returns at once"
+            )
 
     def _enter(self, state: ManagerState) -> None:
         if state not in MANAGER_TRANSITIONS[self._state]:

@@ -397,6 +397,9 @@ class Roster:
                 self.replan()
 
     def _cancel_now(self, record: Record, reason: StopReason) -> None:
+        task = record.live_task
+        if task is None or task.done():
+            return  # over already, its callback is on the way: what has ended cannot swallow a cancel
         record.cancelled_at = now = self.clock()
         record.reason = reason = record.reason or reason
         extra = record.extra
@@ -404,9 +407,7 @@ class Roster:
             extra.cancel_due = None
             if extra.node is not None:
                 extra.node.stop(reason, now)
-        task = record.live_task
-        if task is not None:
-            task.cancel(msg=reason)
+        task.cancel(msg=reason)
 
     def _cancel_overdue(self, record: Record) -> None:
         extra = record.extra

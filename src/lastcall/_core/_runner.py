@@ -114,9 +114,11 @@ class ShutdownRunner:
 
     async def _wait_idle(self) -> None:
         self._roster.watch(self._on_ended)
+        self._roster.replan = self._drain.poke
         try:
             await self._drain.wait_idle(self._deadlines)
         finally:
+            self._roster.replan = None
             self._roster.unwatch(self._on_ended)
 
     def _on_ended(self, record: Record) -> None:

@@ -1,0 +1,17 @@
+"""Graceful shutdown for any ASGI app, without a framework and without a dependency.
+
+General layout: `_middleware` is the entry and sorts by scope type. `_lifespan` wraps the app's lifespan;
+`_watch` hears of the shutdown (signals, `_hypercorn`'s event); `_servers` knows the servers and their limits.
+`_http` and `_websocket` are one call in flight each, `_calls` what the layers inside see of it.
+`_face` and `_access` are the health and JSON pages. `_stream` and `_framing` are StreamResponse.
+`_background` runs a framework's background tasks as tasks of the manager.
+"""
+
+from ._framing import EndReason as EndReason
+from ._framing import Event as Event
+from ._middleware import Lastcall as Lastcall
+from ._servers import KILL_AFTER_VARIABLE as KILL_AFTER_VARIABLE
+from ._stream import StreamResponse as StreamResponse
+from ._websocket import WebSocketClosed as WebSocketClosed
+
+__all__ = ["KILL_AFTER_VARIABLE", "EndReason", "Event", "Lastcall", "StreamResponse", "WebSocketClosed"]

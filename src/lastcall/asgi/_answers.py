@@ -1,0 +1,51 @@
+"""Whole answers which this layer gives by itself: JSON, and the refusal of new work in a drain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ._types import Headers, Receive, Scope, Send, is_http1
+
+SERVICE_RESTART = 1012  # the WebSocket close code for "the server is restarting, come back"
+
+
+async def answer_json(
+    scope: Scope, send: Send, status: int, content: object, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send one JSON answer; to HEAD only its headers."""
+    body = json.dumps(content, allow_nan=False, default=repr).encode()
+    all_headers: Headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+
+
+def refusal_headers(scope: Scope, retry_after_seconds: int) -> Headers:
+    """Come back later, and over another connection: this one ends with the process."""
+    headers: Headers = [(b"retry-after", str(retry_after_seconds).encode())]
+    if is_http1(scope):
+        headers.append((b"connection", b"close"))
+    return headers
+
+
+async def refuse_http(scope: Scope, send: Send, retry_after_seconds: int) -> None:
+    """503: this process is shutting down."""
+    content: dict[str, Any] = {"detail": "shutting down", "retry_after_seconds": retry_after_seconds}
+    await answer_json(scope, send, 503, content, refusal_headers(scope, retry_after_seconds))
+
+
+async def refuse_websocket(scope: Scope, receive: Receive, send: Send, retry_after_seconds: int) -> None:
+    """Refuse the handshake: with a real 503 where the server can send one, else with close code 1012."""
+    await receive()
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "shutting down"})
+        return
+    headers = [(b"content-length", b"0"), *refusal_headers(scope, retry_after_seconds)]
+    await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b""})
