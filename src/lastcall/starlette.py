@@ -54,8 +54,8 @@ def install(
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
     Whatever middleware is added later, lastcall stays outermost. The manager is `app.state.lastcall`; it opens before
-    the app's startup and drains before its shutdown. `BackgroundTask`s of responses become tasks of the manager without a
-    change of code. For the other parameters see `lastcall.asgi.Lastcall`.
+    the app's startup and drains before its shutdown. `BackgroundTask`s of responses become tasks of the manager
+    without a change of code. For the other parameters see `lastcall.asgi.Lastcall`.
 
     Raises `InstallError` if the app has lastcall already, has started, or has a route on one of the face's paths
     (checked again at startup, for routes added later); `TypeError` if `app` is no Starlette app. The app is
@@ -115,7 +115,7 @@ def install_with(
 
 
 def check_routes(routes: list[BaseRoute], middleware: Lastcall) -> None:
-    """Raises `InstallError` if a route was made for a path of the face. Catch-all routes are not: they match anything."""
+    """Raises `InstallError` if a route was made for a path of the face; catch-all routes were not."""
     for method, path in middleware.face.example_paths():
         # The same shape of path with other words; what matches this as well was not made for the face.
         other = "/".join(uuid4().hex if word else "" for word in path.split("/"))

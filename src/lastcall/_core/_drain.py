@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ._diagnose import task_stack, thread_stack
+from ._disown import disown
 from ._plan import Deadlines, Phase, ShutdownPlan
 from ._planner import cancel_due, decide
 from ._record import Record
 from ._report import Outcome, PhaseReport, ResourceOutcome, ShutdownReport, TaskOutcome
 from ._roster import Roster, logger
-from ._state import Kind, StopReason, TaskStatus
+from ._state import StopReason, TaskStatus
 
 # So many ends of each outcome are listed; the rest is counted. A drain of 100 000 tasks must not build a report
 # of 100 000 entries that nobody reads. Who was left behind is always listed.
@@ -49,6 +50,7 @@ class Subject(Protocol):
 class Threads(Protocol):
     """The side of the thread lane a drain needs."""
 
+    def follows(self, task: asyncio.Task[Any]) -> bool: ...
     def ident_of(self, task: asyncio.Task[Any]) -> int | None: ...
     def abandon(self, task: asyncio.Task[Any]) -> None: ...
 
@@ -66,6 +68,7 @@ class Drain:
         self._threads = threads
         self._wake: asyncio.Future[None] | None = None
         self._given_up: set[int] = set()
+        self._cut_off: set[int] = set()
         self._cancelling = False
         self._began = roster.clock()
         self._began_wall = time.time()
@@ -126,12 +129,10 @@ class Drain:
             if decision.give_up:
                 await _turns()  # for those who were only just cancelled, with a budget of 0
                 # Threads first: who merely waits for a stuck thread ends with it, and is not to blame.
-                for record in decision.give_up:
-                    if record.kind is Kind.THREAD:
-                        self._give_up(record)
-                await _turns()
-                for record in decision.give_up:
-                    self._give_up(record)
+                for give_up in (self._leave_thread, self._refused):
+                    for record in decision.give_up:
+                        give_up(record)
+                    await _turns()
                 return
             await self.pause(decision.look_again_at)
 
@@ -167,20 +168,23 @@ class Drain:
         now = self._roster.clock()
         latest = now if self.forced > 1 else now + max(0.0, deadlines.cancel_end - now) * _CRITICAL_SHARE
         for record in records:
+            # Before the cancel, which may end it at once. Whom others cancelled is not in here: that was not us.
+            self._cut_off.add(record.number)
             self._roster.cancel(record, self._reason, latest=latest)
 
-    def _give_up(self, record: Record) -> None:
+    def _leave_thread(self, record: Record) -> None:
+        task, threads = record.live_task, self._threads
+        if record.ended_at is None and task is not None and threads is not None and threads.follows(task):
+            self._given_up.add(record.number)
+            stack = thread_stack(threads.ident_of(task), below="ThreadLane._work")
+            self._note(record, Outcome.THREAD_LEFT, stack=tuple(stack))
+            threads.abandon(task)
+
+    def _refused(self, record: Record) -> None:
         task = record.live_task
-        if record.ended_at is not None or task is None or record.number in self._given_up:
-            return
-        self._given_up.add(record.number)
-        disown(task)
-        ident = self._threads.ident_of(task) if self._threads is not None else None
-        if record.kind is Kind.THREAD:
-            self._note(record, Outcome.THREAD_LEFT, stack=tuple(thread_stack(ident, below="ThreadLane._work")))
-            if self._threads is not None:
-                self._threads.abandon(task)
-        else:
+        if record.ended_at is None and task is not None and record.number not in self._given_up:
+            self._given_up.add(record.number)
+            disown(task)
             self._note(record, Outcome.REFUSED, stack=tuple(task_stack(task)))
 
     # --- taking down -----------------------------------------------------------------------------------
@@ -195,7 +199,8 @@ class Drain:
 
     def _note(self, record: Record, outcome: Outcome, stack: tuple[str, ...] = ()) -> None:
         self.counts[outcome] += 1
-        if outcome in _BAD and not (outcome is Outcome.CANCELLED and record.daemon):
+        cut_off = outcome is Outcome.CANCELLED and record.number in self._cut_off
+        if outcome in _BAD and (outcome is not Outcome.CANCELLED or (cut_off and not record.daemon)):
             self.unclean += 1
         if self.counts[outcome] > _LISTED and not stack:
             return
@@ -211,6 +216,7 @@ class Drain:
                 outcome=outcome,
                 seconds=self._roster.clock() - self._began,
                 reason=record.reason,
+                cut_off=cut_off,
                 error=None if error is None else f"{type(error).__name__}: {error}",
                 swallowed_cancel=extra is not None and extra.swallowed,
                 stack=stack,
@@ -237,16 +243,6 @@ class Drain:
     def log(self, report: ShutdownReport) -> None:
         """One log record: info when clean, otherwise a warning with everything that went wrong."""
         (logger.info if report.clean else logger.warning)("%s", report)
-
-
-def disown(task: asyncio.Task[Any]) -> None:
-    """Let the loop end without a task that will not.
-
-    asyncio.run cancels whatever `all_tasks()` shows and waits for it for ever; a task that has swallowed its
-    cancel once will swallow that one too. And Python's message at its collection would be a second, worse report.
-    """
-    asyncio._unregister_task(task)
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def _outcome_of(record: Record) -> Outcome:

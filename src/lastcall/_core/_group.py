@@ -16,7 +16,7 @@ import inspect
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Collection, Coroutine, Iterator, Mapping
-from contextvars import Context
+from contextvars import Context, Token
 from types import CoroutineType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -27,7 +27,7 @@ from ._plan import Deadlines, ShutdownPlan
 from ._record import Extra, Record
 from ._report import ShutdownReport
 from ._roster import Roster
-from ._scope import current_scope
+from ._scope import Scope, current_scope
 from ._state import Kind, StopReason, TaskStatus
 from ._stop import StopNode
 
@@ -80,6 +80,7 @@ class TaskGroup:
         self._parent: asyncio.Task[Any] | None = None
         self._parent_cancelled = False
         self._cancel_arrived = False
+        self._token: Token[Scope | None] | None = None
         self._entered = False
         self._exiting = False
         self._aborting = False
@@ -115,7 +116,11 @@ class TaskGroup:
         parent = asyncio.current_task()
         if parent is None:
             raise RuntimeError(f"{self!r} cannot determine the parent task")
-        self._bind(_ambient_roster() or _lone_roster())
+        ambient = _ambient_roster()
+        if ambient is None:
+            ambient = _lone_roster()
+            self._token = current_scope.set(ambient.scope)
+        self._bind(ambient)
         self._entered = True
         self._parent = parent
         return self
@@ -138,6 +143,9 @@ class TaskGroup:
             self._errors = []
             self._parent = None
             self._node.detach()
+            token, self._token = self._token, None
+            if token is not None:
+                current_scope.reset(token)
 
     async def _wait_for_children(self, cancelled: asyncio.CancelledError | None) -> asyncio.CancelledError | None:
         """Until no child is left, however often the parent is cancelled meanwhile. The first cancel aborts."""

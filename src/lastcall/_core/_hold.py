@@ -7,6 +7,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Self
 
+from ._clock import check_seconds
 from ._record import Record
 from ._roster import Roster
 from ._scope import Scope, Shutdown, current_scope
@@ -74,7 +75,7 @@ class Hold:
 
     @grace_seconds.setter
     def grace_seconds(self, seconds: float | None) -> None:
-        self._grace_seconds = seconds
+        self._grace_seconds = seconds if seconds is None else check_seconds("grace_seconds", seconds)
         if self._record is not None:
             self._roster.set_grace(self._record, seconds)
 

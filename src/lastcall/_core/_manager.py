@@ -232,7 +232,7 @@ class TaskManager:
         if asyncio._get_running_loop() is not roster.loop:
             raise WrongLoop("run_in_thread was called from another event loop, or from a thread without one")
         if roster.intake is not Intake.OPEN and not roster.admits_late(daemon=daemon):
-            roster.refuse(_never_started(fn))
+            roster.refuse(name or getattr(fn, "__qualname__", repr(fn)))
         return self._threads.start(fn, args, name, daemon, context, roster.make_extra(id, labels))
 
     def group(
@@ -307,7 +307,7 @@ class TaskManager:
                 self.begin_shutdown(skip_notice=True)
 
         coro = supervise(fn, label, restart or RestartPolicy(), roster.clock, report, gave_up)
-        roster.admit(coro, daemon=daemon)
+        roster.admit(coro, daemon=daemon, what=label)
         task: asyncio.Task[None] = roster.spawn(coro, label, Kind.SERVICE, None, daemon)
         return task
 
@@ -553,7 +553,3 @@ class TaskManager:
         if asyncio.iscoroutine(coro):
             coro.close()
         return NotOpen(f"the manager {self._name!r} is not open; use it inside `async with manager:`")
-
-
-async def _never_started(fn: Callable[..., Any]) -> None:
-    """Stands for a function that is refused, so that one rule and one message serve coroutines and threads."""

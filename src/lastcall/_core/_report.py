@@ -34,7 +34,10 @@ class PhaseReport:
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """One task's end. `seconds` counts from the begin of the shutdown; `stack` is there for who would not end."""
+    """One task's end. `seconds` counts from the begin of the shutdown; `stack` is there for who would not end.
+
+    `cut_off`: cancelled by the shutdown at its deadline; others that are `cancelled` were so by somebody else.
+    """
 
     id: str
     name: str
@@ -44,6 +47,7 @@ class TaskOutcome:
     outcome: Outcome
     seconds: float
     reason: StopReason | None = None
+    cut_off: bool = False
     error: str | None = None
     swallowed_cancel: bool = False
     stack: tuple[str, ...] = ()
@@ -112,7 +116,9 @@ class ShutdownReport:
         lines: list[str] = []
         told = dict.fromkeys(Outcome, 0)
         for task in self.tasks:
-            if task.outcome not in _EVENTFUL or (task.daemon and task.outcome is Outcome.CANCELLED):
+            if task.outcome not in _EVENTFUL:
+                continue
+            if task.outcome is Outcome.CANCELLED and (task.daemon or not task.cut_off):
                 continue
             told[task.outcome] += 1
             if task.stack or told[task.outcome] <= _TOLD:

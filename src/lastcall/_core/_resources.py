@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ._clock import Clock
 from ._diagnose import task_stack
+from ._disown import disown
 from ._report import Outcome, ResourceOutcome
 
 T = TypeVar("T")
@@ -23,10 +24,11 @@ class Resources:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._closers: list[tuple[str, Callable[[], Any]]] = []
+        self._closers: list[tuple[str, Callable[[], Any], asyncio.Task[None] | None]] = []
 
-    def add(self, callback: Callable[[], Any], name: str | None) -> None:
-        self._closers.append((name or str(getattr(callback, "__qualname__", repr(callback))), callback))
+    def add(self, callback: Callable[[], Any], name: str | None, keeper: asyncio.Task[None] | None = None) -> None:
+        """`keeper`: the task that does the real work of closing, whose stack is worth showing."""
+        self._closers.append((name or str(getattr(callback, "__qualname__", repr(callback))), callback, keeper))
 
     async def enter(self, manager: AbstractAsyncContextManager[T], name: str | None) -> T:
         """Open it in a task of its own, which also closes it.
@@ -51,6 +53,7 @@ class Resources:
                 await asyncio.wait({keeper})
             except asyncio.CancelledError:
                 keeper.cancel()
+                await asyncio.wait({keeper})
                 raise
             keeper.result()
 
@@ -64,29 +67,32 @@ class Resources:
             opened.cancel()
             keeper.result()
             raise RuntimeError(f"{manager!r} suppressed the error of its own opening")
-        self.add(close, name or type(manager).__qualname__)
+        self.add(close, name or type(manager).__qualname__, keeper)
         return opened.result()
 
     async def close(self, deadline: float) -> tuple[ResourceOutcome, ...]:
         """Close all, in reverse order, each within what is left until the deadline. Never raises."""
         outcomes: list[ResourceOutcome] = []
         while self._closers:
-            name, callback = self._closers.pop()
-            outcomes.append(await self._close_one(name, callback, deadline))
+            name, callback, keeper = self._closers.pop()
+            outcomes.append(await self._close_one(name, callback, keeper, deadline))
         return tuple(outcomes)
 
-    async def _close_one(self, name: str, callback: Callable[[], Any], deadline: float) -> ResourceOutcome:
+    async def _close_one(
+        self, name: str, callback: Callable[[], Any], keeper: asyncio.Task[None] | None, deadline: float
+    ) -> ResourceOutcome:
         began = self._clock()
         task = asyncio.create_task(_call(callback), name=f"close {name}")
         await _wait(task, max(0.0, deadline - began) * (1 - _UNWIND_SHARE))
         stack: tuple[str, ...] = ()
         if not task.done():
-            stack = tuple(task_stack(task))
+            stack = tuple(task_stack(keeper or task))
             task.cancel()
             await _wait(task, max(0.0, deadline - self._clock()))
         seconds = self._clock() - began
-        if not task.done():
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # this report names it instead
+        for stubborn in (task, keeper):
+            if stubborn is not None and not stubborn.done():
+                disown(stubborn)
         error = task.exception() if task.done() and not task.cancelled() else None
         if stack:
             return ResourceOutcome(name, Outcome.REFUSED, seconds, None, stack)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from enum import Enum
 from time import time as wall_time
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..exceptions import DuplicateTask, ManagerClosed, NotACoroutine, ShuttingDown, WrongLoop
 from ._clock import Clock, clock_of
@@ -73,6 +73,7 @@ class Roster:
         self.completed = self.failed = self.cancelled = self.swallowed = 0
         self.intake = Intake.OPEN
         self.refused_births = 0
+        self.closed = False
         # Told of every end. A tuple, replaced when it changes, so that a watcher may take itself out.
         self.watchers: tuple[Callable[[Record], None], ...] = ()
         self.replan: Callable[[], None] | None = None
@@ -110,6 +111,7 @@ class Roster:
         shown = name or getattr(coro, "__qualname__", None) or type(coro).__qualname__
         record = Record(self._number(), shown, kind, group, daemon, None if pending else self.clock(), extra)
         scope = current_scope.get()
+        eager = False
         try:
             if (
                 context is None
@@ -121,6 +123,7 @@ class Roster:
                 task = loop.create_task(coro, name=name)
             else:
                 task = self._spawn_in_scope(coro, name, record, context)
+                eager = task.done()
         except BaseException:
             coro.close()
             raise
@@ -130,9 +133,8 @@ class Roster:
             self.daemons += 1
         if extra is not None and extra.id is not None:
             self._by_id[extra.id] = record
-        # An eager task may be over by now; its callback would come a turn late, after the caller looked.
-        if task.done():
-            self._on_done(task)
+        if eager:
+            self._on_done(task)  # its callback would come a turn late, after the caller has looked
         else:
             task.add_done_callback(self._done, context=self.context)
         return task
@@ -299,7 +301,8 @@ class Roster:
             self._expiry = self.loop.call_later(max(wait, 0.001), self._expire, context=self.context)
 
     def close(self) -> None:
-        """No work is left; stop the timer. Records stay readable."""
+        """The shutdown is over; stop the timer. Records stay readable."""
+        self.closed = True
         if self._expiry is not None:
             self._expiry.cancel()
 
@@ -432,7 +435,7 @@ class Roster:
 
     # --- checks ----------------------------------------------------------------------------------------
 
-    def admit(self, coro: Any, group: TaskGroup | None = None, *, daemon: bool = False) -> None:
+    def admit(self, coro: Any, *, daemon: bool = False, what: str | None = None) -> None:
         """Refuse what cannot become a task of this loop now, closing the coroutine so that nothing warns later."""
         if (
             type(coro) is CoroutineType
@@ -454,7 +457,8 @@ class Roster:
                 "a manager belongs to the loop that opened it (from a thread: loop.call_soon_threadsafe)"
             )
         if self.intake is not Intake.OPEN and not self.admits_late(daemon=daemon):
-            self.refuse(coro)
+            coro.close()
+            self.refuse(what or getattr(coro, "__qualname__", repr(coro)))
 
     def admits_late(self, *, daemon: bool = False) -> bool:
         """The rule for tasks born while stopping: only children of work that is itself still draining.
@@ -477,12 +481,10 @@ class Roster:
         parent = scope.current_record() if scope is not None and scope.roster is self else None
         return parent if parent is not None and parent.cancelled_at is None else None
 
-    def refuse(self, coro: Coroutine[Any, Any, Any]) -> None:
-        """Close the coroutine and say why."""
-        what = getattr(coro, "__qualname__", repr(coro))
-        coro.close()
+    def refuse(self, what: str) -> NoReturn:
+        """Say why this work is not let in."""
         self.refused_births += 1
-        if self.intake is Intake.CLOSED and not self.live:
+        if self.closed:
             raise ManagerClosed(f"{what!r} was not started: the manager has shut down")
         raise ShuttingDown(
             f"{what!r} was not started: the manager is shutting down and takes no new work "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ..exceptions import NotACoroutine
 from ._diagnose import task_stack
+from ._disown import disown
 from ._exit import ExitGuard
 from ._manager import TaskManager, current_home
 from ._record import Record
@@ -58,7 +60,6 @@ def run(
         main.close()
         raise RuntimeError("lastcall.run() cannot be called from a running event loop")
     loop = asyncio.new_event_loop() if loop_factory is None else loop_factory()
-    asyncio.set_event_loop(loop)
     if debug is not None:
         loop.set_debug(debug)
     home = _Home(loop)
@@ -78,7 +79,6 @@ def run(
         return result
     finally:
         watch.restore()
-        asyncio.set_event_loop(None)
 
 
 class _Home:
@@ -141,9 +141,12 @@ class _Home:
             self._task.cancel()
 
     def end(self, stubborn: int) -> None:
-        """The loop is closed. What clings to the process now gets a second, and not more."""
+        """The loop is closed. After a signal, what clings to the process now gets a second, and not more.
+
+        Without one the caller of `run` may have other plans for this process than its end.
+        """
         left = stubborn + sum(len(report.left_behind) for report in self._reports())
-        if left:
+        if left and self._signum is not None:
             self._guard.arm(1.0, self._exit_code() or 1, f"{left} tasks or threads would not end; see the report")
         else:
             self._guard.disarm()
@@ -178,11 +181,7 @@ def _close_loop(loop: asyncio.AbstractEventLoop) -> int:
 
 async def _cancel_leftovers(loop: asyncio.AbstractEventLoop) -> int:
     """Cancel what belongs to no manager, wait for it, a bounded time, and report what it raised."""
-    leftovers = {
-        task
-        for task in asyncio.all_tasks(loop)
-        if task is not asyncio.current_task() and getattr(task, "_log_destroy_pending", True)
-    }
+    leftovers = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in leftovers:
         task.cancel()
     if not leftovers:
@@ -194,7 +193,7 @@ async def _cancel_leftovers(loop: asyncio.AbstractEventLoop) -> int:
                 {"message": "unhandled exception while main() had ended", "exception": task.exception(), "task": task}
             )
     for task in pending:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        disown(task)
         logger.error(
             "task %r belongs to no manager and would not end; it stands at\n    %s",
             task.get_name(),
@@ -204,7 +203,7 @@ async def _cancel_leftovers(loop: asyncio.AbstractEventLoop) -> int:
 
 
 def _release_default_executor(loop: asyncio.AbstractEventLoop) -> int:
-    """Let `asyncio.to_thread`'s threads go, without waiting on a stuck one. 1 if one is stuck.
+    """Let `asyncio.to_thread`'s threads go; how many would not, within the epilogue.
 
     Before 3.12 `shutdown_default_executor` has no timeout, so the executor is asked directly.
     """
@@ -212,4 +211,8 @@ def _release_default_executor(loop: asyncio.AbstractEventLoop) -> int:
     if executor is None:
         return 0
     executor.shutdown(wait=False, cancel_futures=True)
-    return 1 if any(thread.is_alive() for thread in getattr(executor, "_threads", ())) else 0
+    deadline = time.monotonic() + _EPILOGUE_SECONDS
+    threads = list(getattr(executor, "_threads", ()))
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return sum(thread.is_alive() for thread in threads)

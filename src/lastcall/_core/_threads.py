@@ -79,7 +79,23 @@ class ThreadLane:
         The thread is started here and not in `start`: a task cancelled before its first step never comes
         here, and must not leave a thread running that nobody follows.
         """
-        self._begin(call)
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls[task] = call
+        try:
+            self._begin(call)
+            cancelled = await self._wait(call)
+        finally:
+            del self._calls[task]
+        if cancelled is not None:
+            if call.error is not None and call.record is not None:
+                self._roster.report_error(call.record, call.error)
+            raise cancelled
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    async def _wait(self, call: ThreadCall) -> asyncio.CancelledError | None:
         cancelled: asyncio.CancelledError | None = None
         while not call.done.done():
             try:
@@ -90,21 +106,13 @@ class ThreadLane:
                     self._waiting.remove(call)
                     raise
                 self._tell(call)
-        if cancelled is not None:
-            if call.error is not None and call.record is not None:
-                self._roster.report_error(call.record, call.error)
-            raise cancelled
-        if call.error is not None:
-            raise call.error
-        return call.result
+        return cancelled
 
     def _begin(self, call: ThreadCall) -> None:
-        task, scope = asyncio.current_task(), current_scope.get()
-        assert task is not None and scope is not None
+        scope = current_scope.get()
+        assert scope is not None
         call.record = scope.current_record()
         call.context.run(current_scope.set, Scope(self._roster, call.record))
-        self._calls[task] = call
-        task.add_done_callback(self._calls.pop)
         if self._free:
             self._hand_out(call)
         else:
@@ -116,12 +124,12 @@ class ThreadLane:
             self._roster.own_node(record).stop(record.reason or StopReason.USER, self._roster.clock())
 
     def _hand_out(self, call: ThreadCall) -> None:
-        self._free -= 1
         if self._idle:
             self._idle -= 1
         else:
+            threading.Thread(target=self._work, name=f"lastcall-{self._threads + 1}", daemon=True).start()
             self._threads += 1
-            threading.Thread(target=self._work, name=f"lastcall-{self._threads}", daemon=True).start()
+        self._free -= 1
         self._inbox.put(call)
 
     def _work(self) -> None:
@@ -160,6 +168,10 @@ class ThreadLane:
                 break
 
     # --- shutdown --------------------------------------------------------------------------------------
+
+    def follows(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this task waits for a thread's call."""
+        return task in self._calls
 
     def ident_of(self, task: asyncio.Task[Any]) -> int | None:
         """The thread that runs this task's function now, for its stack."""

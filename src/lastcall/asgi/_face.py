@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote
 from .._core._manager import TaskManager
 from .._core._record import TaskInfo
 from .._core._state import CancelAnswer, TaskStatus
-from ..exceptions import UnknownTask
+from ..exceptions import NotOpen, UnknownTask
 from ._access import allow_local
 from ._answers import answer_json, refusal_headers
 from ._types import Scope, Send, app_path
@@ -119,6 +119,8 @@ class Face:
             status, content = await answer(scope, *args)
         except UnknownTask as error:
             status, content = 404, {"detail": str(error)}
+        except NotOpen as error:
+            status, content = 503, {"detail": str(error)}
         except BadQuery as error:
             status, content = 400, {"detail": str(error)}
         await answer_json(scope, send, status, content)

@@ -23,6 +23,7 @@ import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from enum import Enum, auto
+from typing import Any
 
 from .._core._manager import TaskManager
 from .._core._state import ManagerState
@@ -131,16 +132,30 @@ class Lifespan:
 
     async def _receive_shutdown(self) -> Message:
         try:
-            message = await self._server_receive()
+            message = await self._wait_for_shutdown()
             await self._drain()
-            if self._watch is not None:
-                self._watch.on_drained()
+            if self._watch is not None and not self._watch.abandoned.done():
+                self._watch.on_server_shutdown()
             return message
         except asyncio.CancelledError:
             # Uvicorn's forced exit and gunicorn's SIGINT cancel the lifespan instead of ending it. Work must be
             # over before the app's own `finally` closes what the work uses.
             await self._abort()
             raise
+
+    async def _wait_for_shutdown(self) -> Message:
+        """The server's message, or our own, if the plan is over and the server does not come to its end."""
+        incoming = asyncio.ensure_future(self._server_receive())
+        waiting: set[asyncio.Future[Any]] = {incoming}
+        if self._watch is not None:
+            waiting.add(self._watch.abandoned)
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return incoming.result() if incoming.done() else {"type": "lifespan.shutdown"}
+        finally:
+            if not incoming.done():
+                incoming.cancel()
+                await asyncio.wait({incoming}, timeout=1.0)
 
     async def _send(self, message: Message) -> None:
         match message["type"]:

@@ -136,8 +136,8 @@ def check_limits(server: Server, plan: ShutdownPlan, environment: Mapping[str, s
     if plan.notice and not server.can_delay:
         warnings.append(
             f"the plan's notice of {plan.notice:g} s cannot keep {server.called} serving: it closes its listener "
-            f"at the signal, so notice is skipped; use a preStop sleep of {plan.notice:g} s, or take the process out of the "
-            "balancer before the signal"
+            f"at the signal, so notice is skipped; use a preStop sleep of {plan.notice:g} s, or take the process "
+            "out of the balancer before the signal"
         )
     if server.call_limit_seconds is not None and server.call_limit_seconds < plan.drain:
         warnings.append(
