@@ -18,7 +18,7 @@ from uuid import uuid4
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask as _BackgroundTask
 from starlette.background import BackgroundTasks as _BackgroundTasks
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,12 +32,15 @@ from .asgi._background import (
     job_name,
     run_background,
 )
+from .asgi._bounded import run_bounded
 from .asgi._calls import Call, current_call
 from .asgi._face import Allow
 from .asgi._framing import Event as Event
 from .asgi._stream import StreamFormat, run_stream
 from .asgi._stream import StreamResponse as _PlainStreamResponse
 from .exceptions import InstallError
+
+_SOURCE_CLOSE_SECONDS = 2.0
 
 __all__ = ["BackgroundTask", "BackgroundTasks", "Event", "StreamResponse", "install"]
 
@@ -171,6 +174,7 @@ def track_background() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(chained(_BackgroundTask, "__call__", _chain(call_task)))
         stack.enter_context(chained(_BackgroundTasks, "__call__", _chain(call_tasks)))
+        stack.enter_context(chained(StreamingResponse, "stream_response", _closing_its_source))
         yield
 
 
@@ -187,6 +191,22 @@ def _chain(run: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
         return __call__
 
     return make
+
+
+def _closing_its_source(original: Any) -> Any:
+    """Starlette leaves a generator that was cut off between two chunks to the garbage collector, whose turn may
+    come after the app's resources have been closed."""
+
+    async def stream_response(self: Any, send: Send) -> None:
+        try:
+            await original(self, send)
+        except BaseException:
+            close = getattr(self.body_iterator, "aclose", None)
+            if close is not None and current_call.get() is not None:
+                await run_bounded(close(), _SOURCE_CLOSE_SECONDS, what="closing the source of a response")
+            raise
+
+    return stream_response
 
 
 async def call_task(original: Callable[[Any], Any], task: _BackgroundTask) -> None:

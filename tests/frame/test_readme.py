@@ -1,4 +1,4 @@
-"""The README's code is the examples' code, which tests run."""
+"""The code in the README and the docs is the examples' code, which tests run."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,8 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
 def test_every_python_block_stands_in_an_example() -> None:
     """A reader pastes a block of the README, and it is not what the tests have run."""
     examples = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
-    blocks: list[str] = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]
+    blocks: list[str] = [block for page in pages for block in BLOCK.findall(page.read_text(encoding="utf-8"))]
     assert blocks
     assert [block for block in blocks if not any(block in example for example in examples)] == []
 

@@ -25,6 +25,13 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     return loop.time
 
 
+def check_count(name: str, count: int, at_least: int) -> int:
+    """`count` itself, or ValueError naming what is wrong with it. NaN compares false with everything, hence the type."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < at_least:
+        raise ValueError(f"{name} must be a whole number, {at_least} or more, not {count!r}")
+    return count
+
+
 def check_seconds(name: str, seconds: float, *, zero: bool = True) -> float:
     """`seconds` as a float, or `InvalidPlan` naming what is wrong with it."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):

@@ -7,9 +7,10 @@ the innermost. So the chain of `cr_await` is walked down to whatever is really b
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import traceback
-from types import FrameType
+from types import AsyncGeneratorType, CoroutineType, FrameType
 from typing import Any
 
 _DEPTH = 100
@@ -18,16 +19,34 @@ _DEPTH = 100
 def task_stack(task: asyncio.Task[Any]) -> list[str]:
     """One line per frame, outermost first, and in the last line what is waited for."""
     lines: list[str] = []
-    awaited: Any = task.get_coro()
+    awaited: Any = None if task.done() else task.get_coro()
     for _ in range(_DEPTH):
-        frame = _frame_of(awaited)
-        if frame is None:
+        if awaited is None:
             break
-        lines.append(_line(frame, frame.f_lineno))
-        awaited = _next_of(awaited)
-    if awaited is not None and _frame_of(awaited) is None:
-        lines.append(f"waiting for {awaited!r}")
+        frame = _frame_of(awaited)
+        if frame is not None:
+            lines.append(_line(frame, frame.f_lineno))
+            awaited = _next_of(awaited)
+        elif (hidden := _hidden_in(awaited)) is None:
+            lines.append(f"waiting for {awaited!r}")
+            break
+        elif isinstance(hidden, asyncio.Task):
+            lines.append(f"waiting for task {hidden.get_name()!r}, which stands at")
+            awaited = None if hidden.done() else hidden.get_coro()
+        elif isinstance(hidden, asyncio.Future):
+            lines.append(f"waiting for {hidden!r}")
+            break
+        else:
+            awaited = hidden
     return lines
+
+
+def error_text(error: BaseException) -> str:
+    """Type and text in one line. An exception whose `__str__` fails must not stop what only wants to mention it."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as failure:
+        return f"{type(error).__name__} (its text cannot be made: {type(failure).__name__})"
 
 
 def thread_stack(ident: int | None, *, below: str | None = None) -> list[str]:
@@ -54,6 +73,16 @@ def _frame_of(awaited: Any) -> FrameType | None:
         frame: FrameType | None = getattr(awaited, attribute, None)
         if frame is not None:
             return frame
+    return None
+
+
+def _hidden_in(awaited: Any) -> Any:
+    """What an interpreter's own iterator wraps without an attribute for it: `async for`, `await future`."""
+    referents = gc.get_referents(awaited)
+    for kind in (AsyncGeneratorType, CoroutineType, asyncio.Task, asyncio.Future):
+        for referent in referents:
+            if isinstance(referent, kind):
+                return referent
     return None
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from ._diagnose import task_stack, thread_stack
+from ._diagnose import error_text, task_stack, thread_stack
 from ._disown import disown
 from ._plan import Deadlines, Phase, ShutdownPlan
 from ._planner import cancel_due, decide
@@ -70,6 +70,7 @@ class Drain:
         self._given_up: set[int] = set()
         self._cut_off: set[int] = set()
         self._cancelling = False
+        self._interrupted: asyncio.CancelledError | None = None
         self._began = roster.clock()
         self._began_wall = time.time()
         self._refused_before = roster.refused_births
@@ -99,8 +100,9 @@ class Drain:
         timer = loop.call_later(max(0.0, until - self._roster.clock()), _set, wake)
         try:
             await wake
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             self.forced += 1
+            self._interrupted = error
         finally:
             timer.cancel()
             self._wake = None
@@ -127,12 +129,12 @@ class Drain:
             decision = decide(self._subject.records(), now, deadlines)
             self._cancel(decision.cancel, deadlines)
             if decision.give_up:
-                await _turns()  # for those who were only just cancelled, with a budget of 0
+                await self._turns()  # for those who were only just cancelled, with a budget of 0
                 # Threads first: who merely waits for a stuck thread ends with it, and is not to blame.
                 for give_up in (self._leave_thread, self._refused):
                     for record in decision.give_up:
                         give_up(record)
-                    await _turns()
+                    await self._turns()
                 return
             await self.pause(decision.look_again_at)
 
@@ -144,6 +146,8 @@ class Drain:
             await self.timed(Phase.CANCEL, plan, self.cancel_rest(deadlines))
         finally:
             self.close()
+        if self._interrupted is not None:
+            raise self._interrupted  # it was the caller who was cancelled: he is to know, now that the end is an orderly one
         return self.report(plan)
 
     async def timed(self, phase: Phase, plan: ShutdownPlan, work: Any) -> Any:
@@ -161,6 +165,17 @@ class Drain:
     def grace_told(self, record: Record, deadlines: Deadlines) -> None:
         """Let work with a grace of its own read that grace as its remaining time."""
         self._roster.own_node(record).stop(self._reason, cancel_due(record, deadlines))
+
+    async def _turns(self) -> None:
+        """Let the loop turn until a task cancelled just now, and willing, has ended and its callbacks have run.
+
+        Cancelling the innermost future, waking the task, its last step and its callbacks each take a turn.
+        """
+        for _ in range(5):
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                self._interrupted = error
 
     # --- acting ----------------------------------------------------------------------------------------
 
@@ -217,7 +232,7 @@ class Drain:
                 seconds=self._roster.clock() - self._began,
                 reason=record.reason,
                 cut_off=cut_off,
-                error=None if error is None else f"{type(error).__name__}: {error}",
+                error=None if error is None else error_text(error),
                 swallowed_cancel=extra is not None and extra.swallowed,
                 stack=stack,
             )
@@ -237,7 +252,7 @@ class Drain:
             resources=resources,
             forced=self.forced > 0,
             late_births_refused=self._roster.refused_births - self._refused_before,
-            _unclean=self.unclean,
+            unclean=self.unclean,
         )
 
     def log(self, report: ShutdownReport) -> None:
@@ -257,15 +272,3 @@ def _outcome_of(record: Record) -> Outcome:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-async def _turns() -> None:
-    """Let the loop turn until a task cancelled just now, and willing, has ended and its callbacks have run.
-
-    Cancelling the innermost future, waking the task, its last step and its callbacks each take a turn.
-    """
-    for _ in range(5):
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            pass

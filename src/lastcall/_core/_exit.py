@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 from ._roster import logger
 
@@ -28,9 +29,10 @@ class ExitGuard:
         """End the process with `exit_code` if it still lives after `seconds`."""
         called_off = threading.Event()
         self._replace(called_off)
-        threading.Thread(
-            target=self._watch, args=(called_off, seconds, exit_code, why), name="lastcall-exit-guard", daemon=True
-        ).start()
+        # Two threads, and both now: no thread can be started while the interpreter shuts down (3.12), and a
+        # stuck pipe, which holds up the one that logs and flushes, must not hold up the end.
+        self._start(self._flush_then_exit, called_off, seconds, exit_code, why)
+        self._start(self._exit, called_off, seconds + _FLUSH_SECONDS, exit_code)
 
     def disarm(self) -> None:
         """The process may live on."""
@@ -42,23 +44,19 @@ class ExitGuard:
         if before is not None:
             before.set()
 
-    def _watch(self, called_off: threading.Event, seconds: float, exit_code: int, why: str) -> None:
+    def _start(self, watch: Callable[..., None], *args: object) -> None:
+        threading.Thread(target=watch, args=args, name="lastcall-exit-guard", daemon=True).start()
+
+    def _flush_then_exit(self, called_off: threading.Event, seconds: float, exit_code: int, why: str) -> None:
         if called_off.wait(seconds):
             return
         logger.critical("the process is ended now with exit code %d: %s", exit_code, why)
-        flush_then_exit(exit_code)
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(exit_code)
 
-
-def flush_then_exit(exit_code: int) -> None:
-    """`os._exit` after an attempt to flush: buffers are worth a second, and a stuck pipe not more."""
-    flusher = threading.Thread(target=_flush, daemon=True)
-    flusher.start()
-    flusher.join(_FLUSH_SECONDS)
-    os._exit(exit_code)
-
-
-def _flush() -> None:
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    def _exit(self, called_off: threading.Event, seconds: float, exit_code: int) -> None:
+        if not called_off.wait(seconds):
+            os._exit(exit_code)

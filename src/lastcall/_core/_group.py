@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Collection, Coroutine, Iterator, Mapping
 from contextvars import Context, Token
 from types import CoroutineType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from ..exceptions import GroupFull, ShuttingDown
-from ._clock import check_seconds
+from ._clock import check_count, check_seconds
 from ._drain import Drain
 from ._plan import Deadlines, ShutdownPlan
 from ._record import Extra, Record
@@ -60,10 +60,12 @@ class TaskGroup:
         max_pending: int | None = None,
         on_error: OnChildError = "cancel",
     ) -> None:
-        if limit is not None and (isinstance(limit, bool) or limit < 1):
-            raise ValueError(f"the limit of group {name!r} must be 1 or more, not {limit!r}")
-        if max_pending is not None and (limit is None or isinstance(max_pending, bool) or max_pending < 0):
-            raise ValueError(f"max_pending of group {name!r} must be 0 or more and needs a limit, not {max_pending!r}")
+        if limit is not None:
+            check_count(f"the limit of group {name!r}", limit, 1)
+        if max_pending is not None:
+            check_count(f"max_pending of group {name!r}", max_pending, 0)
+            if limit is None:
+                raise ValueError(f"max_pending of group {name!r} needs a limit; without one nothing waits")
         if on_error not in ("cancel", "isolate"):
             raise ValueError(f"on_error of group {name!r} must be 'cancel' or 'isolate', not {on_error!r}")
         self.name = name
@@ -74,6 +76,7 @@ class TaskGroup:
         self._node: StopNode
         self._tasks: set[asyncio.Task[Any]] = set()
         self._subgroups: weakref.WeakSet[TaskGroup] = weakref.WeakSet()
+        self._above: TaskGroup | None = None
         self._stop_after: frozenset[str] = frozenset()
         self._errors: list[BaseException] = []
         self._base_error: BaseException | None = None
@@ -89,7 +92,7 @@ class TaskGroup:
         self._running = 0
         self._gates: OrderedDict[asyncio.Task[Any], asyncio.Future[None]] = OrderedDict()
         self._gated: dict[asyncio.Task[Any], Coroutine[Any, Any, Any]] = {}
-        self._room: deque[asyncio.Future[None]] = deque()
+        self._room: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who leaves early is taken out at once
 
     def __repr__(self) -> str:
         words = [f" {self.name!r}" if self.name else ""]
@@ -143,13 +146,15 @@ class TaskGroup:
             self._errors = []
             self._parent = None
             self._node.detach()
+            for below in self._subtree():
+                below._stopping = below._stopping or below is not self  # nobody would wait for their tasks any more
             token, self._token = self._token, None
             if token is not None:
                 current_scope.reset(token)
 
     async def _wait_for_children(self, cancelled: asyncio.CancelledError | None) -> asyncio.CancelledError | None:
-        """Until no child is left, however often the parent is cancelled meanwhile. The first cancel aborts."""
-        while self._tasks:
+        """Until no child is left, in subgroups neither, however often the parent is cancelled. The first cancel aborts."""
+        while self._is_busy():
             self._emptied = asyncio.get_running_loop().create_future()
             try:
                 await self._emptied
@@ -237,7 +242,7 @@ class TaskGroup:
         """`create_task` that waits for room instead of refusing: back-pressure on whoever produces work."""
         while self._is_full():
             room = asyncio.get_running_loop().create_future()
-            self._room.append(room)
+            self._room[room] = None
             try:
                 await room
             except BaseException:
@@ -246,9 +251,12 @@ class TaskGroup:
                     self._signal_room()  # the room was ours and we leave without taking it
                 raise
             finally:
-                if not room.done():
-                    self._room.remove(room)
-        return self.create_task(coro, name=name, context=context, id=id, labels=labels)
+                self._room.pop(room, None)
+        try:
+            return self.create_task(coro, name=name, context=context, id=id, labels=labels)
+        except BaseException:
+            self._signal_room()  # the same; and if the group is stopping, the next one is told so, too
+            raise
 
     def group(
         self,
@@ -263,6 +271,7 @@ class TaskGroup:
             raise RuntimeError(f"{self!r} has not been entered")
         below = TaskGroup(name=name, limit=limit, max_pending=max_pending, on_error=on_error)
         below._bind(self._roster, parent_node=self._node)
+        below._above = self
         self._subgroups.add(below)
         return below
 
@@ -348,7 +357,7 @@ class TaskGroup:
 
     def _signal_room(self) -> None:
         while self._room:
-            room = self._room.popleft()
+            room, _ = self._room.popitem(last=False)
             if not room.done():
                 room.set_result(None)
                 return
@@ -364,8 +373,8 @@ class TaskGroup:
         self._tasks.discard(task)
         if self.limit is not None:
             self._release_slot(record, task)
-        if not self._tasks and self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
+        if not self._tasks:
+            self._tell_emptied()
         if error is None or self.on_error == "isolate":
             return
         parent = self._parent
@@ -380,6 +389,15 @@ class TaskGroup:
             else:
                 self._parent_cancelled = True
                 parent.cancel()
+
+    def _tell_emptied(self) -> None:
+        """Wake the block that waits for this group, or for one above it."""
+        group: TaskGroup | None = self
+        while group is not None:
+            emptied = group._emptied
+            if emptied is not None and not emptied.done() and not group._is_busy():
+                emptied.set_result(None)
+            group = group._above
 
     def _release_slot(self, record: Record, task: asyncio.Task[Any]) -> None:
         coro = self._gated.pop(task, None)
@@ -405,7 +423,7 @@ class TaskGroup:
             if record is not None:
                 self._roster.cancel(record, inherited or StopReason.GROUP)
         for below in tuple(self._subgroups):
-            if not below._entered and below._tasks:
+            if not below._entered and below._is_busy():
                 below._abort()
                 below._aborting = False
 
@@ -420,7 +438,9 @@ class TaskGroup:
 
         What waits as `pending` was accepted, and runs if there is time. Calling it again, or before
         anything ran, is fine. Refusers are named in the report with their stacks, and not waited for.
-        Raises `InvalidPlan` for impossible budgets.
+        If the caller is cancelled meanwhile, the rest of the drain is skipped, and the cancellation goes on
+        when the cancel phase is over.
+        Raises `InvalidPlan` for impossible budgets, and RuntimeError inside the subtree's own tasks.
         """
         plan = ShutdownPlan(
             drain=check_seconds("shutdown(timeout)", timeout), cancel=check_seconds("cancel_seconds", cancel_seconds), close=0
@@ -428,6 +448,9 @@ class TaskGroup:
         roster = self._roster
         if roster is None:
             raise RuntimeError(f"{self!r} has not been entered")
+        current = asyncio.current_task()
+        if any(current in group._tasks for group in self._subtree()):
+            raise RuntimeError(f"a task of {self!r} cannot wait for its shutdown; call stop(), which returns at once")
         deadlines = plan.deadlines(roster.clock())
         self._tell(StopReason.GROUP, deadlines.drain_end)
         drain = Drain(roster, _Subtree(self, roster), StopReason.GROUP, self.name or "group")

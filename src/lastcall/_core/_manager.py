@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import weakref
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -11,8 +12,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple
 
 from ..exceptions import DuplicateTask, ManagerClosed, NotOpen, ShuttingDown, UnknownTask, WrongLoop
-from ._clock import check_seconds
-from ._diagnose import task_stack
+from ._clock import check_count, check_seconds
+from ._diagnose import task_stack, thread_stack
 from ._group import OnChildError, TaskGroup, check_stop_after
 from ._hold import Hold
 from ._plan import ShutdownPlan
@@ -68,13 +69,13 @@ class TaskManager:
         on_error: OnError | None = None,
         max_threads: int | None = None,
     ) -> None:
-        if isinstance(keep_ended, bool) or keep_ended < 0:
-            raise ValueError(f"keep_ended must be 0 or more, not {keep_ended!r}")
-        if max_threads is not None and (isinstance(max_threads, bool) or max_threads < 1):
-            raise ValueError(f"max_threads must be 1 or more, not {max_threads!r}")
+        if max_threads is not None:
+            check_count("max_threads", max_threads, 1)
+        if on_error is not None and (not callable(on_error) or inspect.iscoroutinefunction(on_error)):
+            raise TypeError(f"on_error must be a plain function of (info, error), not {on_error!r}")
         self._plan = ShutdownPlan() if plan is None else plan
         self._name = name
-        self._keep_ended = keep_ended
+        self._keep_ended = check_count("keep_ended", keep_ended, 0)
         self._keep_ended_seconds = check_seconds("keep_ended_seconds", keep_ended_seconds)
         self._keep_results = keep_results
         self._keep_errors = keep_errors
@@ -224,7 +225,8 @@ class TaskManager:
 
             digest = await manager.run_in_thread(hash_file, path, name=f"hash {path}")
         """
-        if not callable(fn) or asyncio.iscoroutinefunction(fn):
+        if not callable(fn) or inspect.iscoroutinefunction(fn):
+            _close_if_coroutine(fn)
             raise TypeError(f"run_in_thread needs a plain function, not {fn!r}; coroutines go to create_task")
         if self._state is ManagerState.NEW:
             raise self._not_open(None)
@@ -232,7 +234,7 @@ class TaskManager:
         if asyncio._get_running_loop() is not roster.loop:
             raise WrongLoop("run_in_thread was called from another event loop, or from a thread without one")
         if roster.intake is not Intake.OPEN and not roster.admits_late(daemon=daemon):
-            roster.refuse(name or getattr(fn, "__qualname__", repr(fn)))
+            roster.refuse(name or str(getattr(fn, "__qualname__", repr(fn))))
         return self._threads.start(fn, args, name, daemon, context, roster.make_extra(id, labels))
 
     def group(
@@ -291,6 +293,7 @@ class TaskManager:
             manager.service(consume, restart=RestartPolicy(max_restarts=3), on_give_up="shutdown")
         """
         if not callable(fn):
+            _close_if_coroutine(fn)
             raise TypeError(f"service needs a function that returns a coroutine, not {fn!r}; it is called anew at each start")
         if on_give_up not in ("log", "shutdown"):
             raise ValueError(f"on_give_up must be 'log' or 'shutdown', not {on_give_up!r}")
@@ -298,7 +301,9 @@ class TaskManager:
         label = name or str(getattr(fn, "__qualname__", "service"))
 
         def report(error: BaseException) -> None:
-            record = roster.live.get(task)
+            # Through the scope: an eager first step fails before `spawn` has returned the task.
+            scope = current_scope.get()
+            record = scope.current_record() if scope is not None else None
             if record is not None:
                 roster.report_error(record, error)
 
@@ -338,6 +343,7 @@ class TaskManager:
         Raises `NotOpen`, `ManagerClosed`, TypeError if it is not callable.
         """
         if not callable(callback):
+            _close_if_coroutine(callback)
             raise TypeError(f"on_close needs a function, not {callback!r}")
         self._require_roster()
         if self._state in (ManagerState.CLOSING, ManagerState.CLOSED):
@@ -421,7 +427,7 @@ class TaskManager:
         """
         timeout = check_seconds("cancel_task(timeout)", timeout)
         reason = StopReason(reason)
-        roster = self._require_roster()
+        roster = self._require_own_loop("cancel_task")
         record = roster.find(task)
         if record is None:
             return CancelAnswer.UNKNOWN
@@ -431,12 +437,23 @@ class TaskManager:
         await self._wait_ended(record, timeout)
         if record.ended_at is not None:
             return CancelAnswer.ENDED
-        live = record.live_task
-        stack = "\n    ".join(task_stack(live)) if live is not None else ""
+        stack = "\n    ".join(self._stack_of(record))
         logger.warning("%s was cancelled (%s) and still runs after %g s:\n    %s", record.describe(), reason, timeout, stack)
         return CancelAnswer.REFUSED
 
+    def _stack_of(self, record: Record) -> list[str]:
+        task = record.live_task
+        if task is None:
+            return []
+        ident = self._threads.ident_of(task)
+        return task_stack(task) if ident is None else thread_stack(ident, below="ThreadLane._work")
+
     async def _wait_ended(self, record: Record, timeout: float) -> None:
+        task = record.live_task
+        if task is not None and task in self._roster.live:
+            # By its own callback: thousands who watch every end would make a mass cancellation quadratic.
+            await asyncio.wait({task}, timeout=timeout)
+            return
         ended: asyncio.Future[None] = self._roster.loop.create_future()
 
         def watch(candidate: Record) -> None:
@@ -476,8 +493,12 @@ class TaskManager:
         )
         self._runner.begin(skip_notice=skip_notice)
         # In the opener's context: begun inside a task, the shutdown must not run as that task's child.
-        self._shutdown_task = roster.loop.create_task(
-            self._carry_out(self._runner), name=f"shutdown of {self._name}", context=roster.context.copy()
+        # And not by the loop's task factory: an eager one would carry out all of it before this call returns.
+        self._shutdown_task = asyncio.Task(
+            self._carry_out(self._runner),
+            loop=roster.loop,
+            name=f"shutdown of {self._name}",
+            context=roster.context.copy(),
         )
 
     def force(self) -> None:
@@ -497,6 +518,7 @@ class TaskManager:
         """
         if self._state is ManagerState.CLOSED and self._report is not None:
             return self._report
+        self._require_own_loop("shutdown")
         self._leave_before_waiting()
         self.begin_shutdown(reason, skip_notice=skip_notice)
         task = self._shutdown_task
@@ -549,7 +571,18 @@ class TaskManager:
             raise self._not_open(None)
         return self._roster
 
+    def _require_own_loop(self, verb: str) -> Roster:
+        roster = self._require_roster()
+        if asyncio.get_running_loop() is not roster.loop:
+            raise WrongLoop(f"{verb} was called on another event loop; {self._name!r} belongs to the loop that opened it")
+        return roster
+
     def _not_open(self, coro: Any) -> NotOpen:
-        if asyncio.iscoroutine(coro):
-            coro.close()
+        _close_if_coroutine(coro)
         return NotOpen(f"the manager {self._name!r} is not open; use it inside `async with manager:`")
+
+
+def _close_if_coroutine(given: object) -> None:
+    """What is refused must not warn later that it was never awaited."""
+    if asyncio.iscoroutine(given):
+        given.close()

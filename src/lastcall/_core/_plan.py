@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple, Self
 
 from ._clock import check_seconds
 
@@ -17,8 +17,15 @@ class Phase(StrEnum):
     CLOSE = "close"
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownPlan:
+class _Budgets(NamedTuple):
+    notice: float
+    drain: float
+    cancel: float
+    close: float
+    total: float | None
+
+
+class ShutdownPlan(_Budgets):
     """The budget of a shutdown, in seconds.
 
     `notice` (default 0): readiness is 503 but work is still accepted, while balancers look away.
@@ -36,17 +43,24 @@ class ShutdownPlan:
         ShutdownPlan(notice=2, drain=20, cancel=5, close=3)      # below terminationGracePeriodSeconds: 30
     """
 
-    notice: float = 0.0
-    drain: float = 20.0
-    cancel: float = 5.0
-    close: float = 5.0
-    total: float | None = None
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        for name in ("notice", "drain", "cancel", "close"):
-            object.__setattr__(self, name, check_seconds(f"ShutdownPlan.{name}", getattr(self, name)))
-        if self.total is not None:
-            object.__setattr__(self, "total", check_seconds("ShutdownPlan.total", self.total))
+    def __new__(
+        cls,
+        notice: float = 0.0,
+        drain: float = 20.0,
+        cancel: float = 5.0,
+        close: float = 5.0,
+        total: float | None = None,
+    ) -> Self:
+        return super().__new__(
+            cls,
+            check_seconds("ShutdownPlan.notice", notice),
+            check_seconds("ShutdownPlan.drain", drain),
+            check_seconds("ShutdownPlan.cancel", cancel),
+            check_seconds("ShutdownPlan.close", close),
+            None if total is None else check_seconds("ShutdownPlan.total", total),
+        )
 
     @property
     def total_seconds(self) -> float:
@@ -70,8 +84,7 @@ class ShutdownPlan:
         return Deadlines(start, drain_start, drain_end, min(drain_end + self.cancel, cancel_latest), end)
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
+class Deadlines(NamedTuple):
     """The latest times of one shutdown, on the manager's clock. What begins early also ends early."""
 
     start: float

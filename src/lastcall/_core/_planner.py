@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ._plan import Deadlines
 
@@ -29,8 +28,7 @@ class Work(Protocol):
 W = TypeVar("W", bound=Work)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision(Generic[W]):
+class Decision(NamedTuple, Generic[W]):
     """What to do now, and the next moment at which deciding again could change anything."""
 
     cancel: list[W]

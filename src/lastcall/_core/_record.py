@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._state import Kind, StopReason, TaskStatus
 
@@ -115,8 +114,7 @@ class Record:
         return f"{self.kind} {self.name!r} ({self.id})"
 
 
-@dataclass(frozen=True, slots=True)
-class TaskInfo:
+class TaskInfo(NamedTuple):
     """A snapshot of one piece of work; it does not change afterwards.
 
     Times are seconds since the epoch; `started_at` is None while `pending`, `ended_at` until the end.
@@ -144,8 +142,7 @@ class TaskInfo:
         return None if self.started_at is None or self.ended_at is None else self.ended_at - self.started_at
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """Counts by status: `pending` and `running` now, the others since the manager was opened.
 
     `swallowed` counts tasks that were cancelled and ended as if they had not been (among completed and failed).

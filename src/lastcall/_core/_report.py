@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._plan import Phase
 from ._state import Kind, StopReason
@@ -23,8 +22,7 @@ class Outcome(StrEnum):
     THREAD_LEFT = "thread_left"
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseReport:
+class PhaseReport(NamedTuple):
     """How long a phase was allowed to take, and took."""
 
     phase: Phase
@@ -32,8 +30,7 @@ class PhaseReport:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOutcome:
+class TaskOutcome(NamedTuple):
     """One task's end. `seconds` counts from the begin of the shutdown; `stack` is there for who would not end.
 
     `cut_off`: cancelled by the shutdown at its deadline; others that are `cancelled` were so by somebody else.
@@ -53,8 +50,7 @@ class TaskOutcome:
     stack: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceOutcome:
+class ResourceOutcome(NamedTuple):
     """One `on_close` resource: `finished`, `failed`, or `refused` (it did not close in time)."""
 
     name: str
@@ -64,8 +60,7 @@ class ResourceOutcome:
     stack: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownReport:
+class ShutdownReport(NamedTuple):
     """The record of one shutdown.
 
     `counts` has all work that was there when the drain began or was born in it, by outcome.
@@ -88,12 +83,12 @@ class ShutdownReport:
     resources: tuple[ResourceOutcome, ...] = ()
     forced: bool = False
     late_births_refused: int = 0
-    _unclean: int = field(default=0, repr=False)
+    unclean: int = 0
 
     @property
     def clean(self) -> bool:
         """Nothing was cut off, failed, or was left behind."""
-        return self._unclean == 0 and all(r.outcome is Outcome.FINISHED for r in self.resources)
+        return self.unclean == 0 and all(r.outcome is Outcome.FINISHED for r in self.resources)
 
     @property
     def left_behind(self) -> tuple[TaskOutcome, ...]:
@@ -107,8 +102,9 @@ class ShutdownReport:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The whole report as a JSON object."""
-        data: dict[str, Any] = asdict(self)
-        del data["_unclean"]
+        data: dict[str, Any] = self._asdict()
+        for name in ("phases", "tasks", "resources"):
+            data[name] = [entry._asdict() for entry in getattr(self, name)]
         data |= {"clean": self.clean, "exit_code": self.exit_code}
         return json.dumps(data, indent=indent)
 

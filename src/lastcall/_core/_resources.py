@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from ._clock import Clock
-from ._diagnose import task_stack
+from ._diagnose import error_text, task_stack
 from ._disown import disown
 from ._report import Outcome, ResourceOutcome
 
@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 # What is kept back from the close budget for a resource that was cancelled at its end, to unwind in.
 _UNWIND_SHARE = 0.1
+
+# What is kept back for each resource still to come, so that one that hangs does not take the time of the others.
+_RESERVE_SHARE = 0.1
 
 
 class Resources:
@@ -73,9 +76,12 @@ class Resources:
     async def close(self, deadline: float) -> tuple[ResourceOutcome, ...]:
         """Close all, in reverse order, each within what is left until the deadline. Never raises."""
         outcomes: list[ResourceOutcome] = []
+        budget = max(0.0, deadline - self._clock())
+        reserve = min(budget * _RESERVE_SHARE, budget / (2 * max(1, len(self._closers))))
         while self._closers:
             name, callback, keeper = self._closers.pop()
-            outcomes.append(await self._close_one(name, callback, keeper, deadline))
+            latest = deadline - reserve * len(self._closers)
+            outcomes.append(await self._close_one(name, callback, keeper, latest))
         return tuple(outcomes)
 
     async def _close_one(
@@ -99,7 +105,7 @@ class Resources:
         if task.cancelled():
             return ResourceOutcome(name, Outcome.FAILED, seconds, "its closing was cancelled")
         if error is not None:
-            return ResourceOutcome(name, Outcome.FAILED, seconds, f"{type(error).__name__}: {error}")
+            return ResourceOutcome(name, Outcome.FAILED, seconds, error_text(error))
         return ResourceOutcome(name, Outcome.FINISHED, seconds)
 
 

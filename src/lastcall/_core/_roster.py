@@ -222,13 +222,12 @@ class Roster:
             self.report_error(record, error)
         if group is not None:
             group._on_member_done(record, task, error)
-        ended = self._ended
+        for watcher in self.watchers:
+            watcher(record)  # before the memory, which may drop what they want to tell of
         if self._plain_memory and self._expiry is not None and not self._by_id:
-            ended.append(record)
+            self._ended.append(record)
         else:
             self._remember(record, task)
-        for watcher in self.watchers:
-            watcher(record)
 
     def _swallowed(self, record: Record) -> None:
         record.ensure_extra().swallowed = True
@@ -458,7 +457,7 @@ class Roster:
             )
         if self.intake is not Intake.OPEN and not self.admits_late(daemon=daemon):
             coro.close()
-            self.refuse(what or getattr(coro, "__qualname__", repr(coro)))
+            self.refuse(what or str(getattr(coro, "__qualname__", repr(coro))))
 
     def admits_late(self, *, daemon: bool = False) -> bool:
         """The rule for tasks born while stopping: only children of work that is itself still draining.

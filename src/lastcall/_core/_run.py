@@ -7,6 +7,7 @@ import contextvars
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ..exceptions import NotACoroutine
@@ -62,6 +63,7 @@ def run(
     loop = asyncio.new_event_loop() if loop_factory is None else loop_factory()
     if debug is not None:
         loop.set_debug(debug)
+    executor = _hidden_executor(loop)
     home = _Home(loop)
     watch = SignalWatch(
         loop, home.on_request, home.on_force, repeat_window_seconds=_REPEAT_WINDOW_SECONDS, spare_default=True
@@ -74,7 +76,7 @@ def run(
             home.exit_if_told(cut=True)
             raise
         finally:
-            home.end(_close_loop(loop))
+            home.end(_close_loop(loop, executor))
         home.exit_if_told(cut=False)
         return result
     finally:
@@ -91,6 +93,7 @@ class _Home:
         self._bodies: dict[TaskManager, Record] = {}
         self._signum: int | None = None
         self._forced = False
+        self._main_cancelled = False
         self._guard = ExitGuard()
 
     def start(self, main: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -138,6 +141,7 @@ class _Home:
 
     def _cancel_main(self) -> None:
         if self._task is not None:
+            self._main_cancelled = True
             self._task.cancel()
 
     def end(self, stubborn: int) -> None:
@@ -154,7 +158,7 @@ class _Home:
     def exit_if_told(self, *, cut: bool) -> None:
         """The exit code tells how the end was, where main() itself has no worse news (an exception of its own)."""
         code = self._exit_code()
-        if cut and self._signum is not None and not self._reports():
+        if cut and self._signum is not None and self._main_cancelled:
             code = 128 + self._signum
         if code or (cut and self._signum is not None):
             raise SystemExit(code)
@@ -168,13 +172,12 @@ class _Home:
         return [m.report for m in self._managers if m.report is not None]
 
 
-def _close_loop(loop: asyncio.AbstractEventLoop) -> int:
+def _close_loop(loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor | None) -> int:
     """What `asyncio.run` does at the end, with an end: how many tasks or threads would not go."""
     try:
         stubborn = loop.run_until_complete(_cancel_leftovers(loop))
-        closing = asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=_EPILOGUE_SECONDS)
-        loop.run_until_complete(closing)
-        return stubborn + _release_default_executor(loop)
+        stubborn += loop.run_until_complete(_close_generators(loop))
+        return stubborn + _release(executor or getattr(loop, "_default_executor", None))
     finally:
         loop.close()
 
@@ -186,28 +189,43 @@ async def _cancel_leftovers(loop: asyncio.AbstractEventLoop) -> int:
         task.cancel()
     if not leftovers:
         return 0
-    done, pending = await asyncio.wait(leftovers, timeout=_EPILOGUE_SECONDS)
+    done, _ = await asyncio.wait(leftovers, timeout=_EPILOGUE_SECONDS)
     for task in done:
         if not task.cancelled() and task.exception() is not None:
             loop.call_exception_handler(
                 {"message": "unhandled exception while main() had ended", "exception": task.exception(), "task": task}
             )
+    return _name_stubborn(loop, "belongs to no manager and would not end")
+
+
+async def _close_generators(loop: asyncio.AbstractEventLoop) -> int:
+    """Close the async generators that were left half way."""
+    await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=_EPILOGUE_SECONDS)
+    return _name_stubborn(loop, "closes an async generator and would not end")
+
+
+def _name_stubborn(loop: asyncio.AbstractEventLoop, what: str) -> int:
+    pending = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in pending:
+        logger.error("task %r %s; it stands at\n    %s", task.get_name(), what, "\n    ".join(task_stack(task)))
         disown(task)
-        logger.error(
-            "task %r belongs to no manager and would not end; it stands at\n    %s",
-            task.get_name(),
-            "\n    ".join(task_stack(task)),
-        )
     return len(pending)
 
 
-def _release_default_executor(loop: asyncio.AbstractEventLoop) -> int:
+def _hidden_executor(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor | None:
+    """uvloop does not show its default executor, whose threads keep a process; so it is given one we know."""
+    if hasattr(loop, "_default_executor"):
+        return None
+    executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(executor)
+    return executor
+
+
+def _release(executor: ThreadPoolExecutor | None) -> int:
     """Let `asyncio.to_thread`'s threads go; how many would not, within the epilogue.
 
     Before 3.12 `shutdown_default_executor` has no timeout, so the executor is asked directly.
     """
-    executor = getattr(loop, "_default_executor", None)
     if executor is None:
         return 0
     executor.shutdown(wait=False, cancel_futures=True)

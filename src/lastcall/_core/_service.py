@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 from ..exceptions import ServiceGaveUp
-from ._clock import Clock, check_seconds
+from ._clock import Clock, check_count, check_seconds
+from ._diagnose import error_text
 from ._roster import logger
 from ._scope import current_shutdown
 
 OnGiveUp = Literal["log", "shutdown"]
 
 
-@dataclass(frozen=True, slots=True)
-class RestartPolicy:
+class _Limits(NamedTuple):
+    max_restarts: int
+    within_seconds: float
+    backoff_seconds: float
+    max_backoff_seconds: float
+    jitter: float
+
+
+class RestartPolicy(_Limits):
     """When a failed service is started again.
 
     `max_restarts` (default 5) within `within_seconds` (60): one failure more, and it gives up.
@@ -32,19 +39,27 @@ class RestartPolicy:
     Raises `InvalidPlan` for impossible seconds, ValueError for impossible counts.
     """
 
-    max_restarts: int = 5
-    within_seconds: float = 60.0
-    backoff_seconds: float = 0.5
-    max_backoff_seconds: float = 30.0
-    jitter: float = 0.2
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if isinstance(self.max_restarts, bool) or self.max_restarts < 0:
-            raise ValueError(f"RestartPolicy.max_restarts must be 0 or more, not {self.max_restarts!r}")
-        if not 0 <= self.jitter <= 1:
-            raise ValueError(f"RestartPolicy.jitter must be between 0 and 1, not {self.jitter!r}")
-        for name in ("within_seconds", "backoff_seconds", "max_backoff_seconds"):
-            check_seconds(f"RestartPolicy.{name}", getattr(self, name))
+    def __new__(
+        cls,
+        max_restarts: int = 5,
+        within_seconds: float = 60.0,
+        backoff_seconds: float = 0.5,
+        max_backoff_seconds: float = 30.0,
+        jitter: float = 0.2,
+    ) -> Self:
+        check_count("RestartPolicy.max_restarts", max_restarts, 0)
+        if not 0 <= jitter <= 1:
+            raise ValueError(f"RestartPolicy.jitter must be between 0 and 1, not {jitter!r}")
+        return super().__new__(
+            cls,
+            max_restarts,
+            check_seconds("RestartPolicy.within_seconds", within_seconds),
+            check_seconds("RestartPolicy.backoff_seconds", backoff_seconds),
+            check_seconds("RestartPolicy.max_backoff_seconds", max_backoff_seconds),
+            jitter,
+        )
 
     def delay_seconds(self, failures: Sequence[float], now: float, spread: float) -> float | None:
         """How long to wait before the next start; None: give up. Pure.
@@ -83,7 +98,7 @@ async def supervise(
                 gave_up()
                 raise ServiceGaveUp(
                     f"service {name!r} failed {len(failures)} times within {policy.within_seconds:g} s and was given up; "
-                    f"the last error was {type(error).__name__}: {error}"
+                    f"the last error was {error_text(error)}"
                 ) from error
             report(error)
         logger.warning("service %r starts again in %.2f s (restart %d)", name, delay, len(failures))

@@ -15,8 +15,8 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Callable
-from types import FrameType, MethodType
+from collections.abc import Callable, Collection
+from types import FrameType
 from typing import Any
 
 from ._roster import logger
@@ -29,7 +29,10 @@ class SignalWatch:
 
     `delay_seconds`: pass the first signal on to the previous handler only then (or at the force), so that a
     server goes on serving through the notice phase; only for servers whose handler may be called from the loop.
-    `spare_default`: do not pass on to Python's own SIGINT handler, whose KeyboardInterrupt would cut the drain.
+    `insisting`: the signals whose repeat means force. Behind a server that is SIGINT alone: parents forward SIGTERM,
+    and hypercorn's sends one to every worker as soon as the first has ended.
+    `spare_default`: do not pass on to Python's own SIGINT handler, whose KeyboardInterrupt would cut the drain;
+    unless the loop is blocked and has not even heard the first one.
 
     Off the main thread nothing can be heard: `install` does nothing and returns False.
     """
@@ -43,15 +46,19 @@ class SignalWatch:
         repeat_window_seconds: float = 1.0,
         delay_seconds: float = 0.0,
         spare_default: bool = False,
+        insisting: Collection[int] = _SIGNALS,
     ) -> None:
         self._loop = loop
         self._on_request = on_request
         self._on_force = on_force
         self._repeat_window_seconds = repeat_window_seconds
         self._spare_default = spare_default
+        self._insisting = frozenset(insisting)
         self._installed: dict[int, Any] = {}
         self._first_at: float | None = None
         self._delayed: asyncio.TimerHandle | None = None
+        self._over = False
+        self._heard = False
         self.delay_seconds = delay_seconds
         self.received: list[int] = []
         self.previous: dict[int, Any] = {}
@@ -60,9 +67,10 @@ class SignalWatch:
         """Wrap the handlers of now. False, and nothing done, off the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return False
+        self._over = False
         for signum in _SIGNALS:
             previous = signal.getsignal(signum)
-            handler = self._handler_keeping(getattr(previous, "__self__", None))
+            handler = _Handler(self, getattr(previous, "__self__", None))
             self.previous[signum] = previous
             self._installed[signum] = handler
             signal.signal(signum, handler)
@@ -74,28 +82,35 @@ class SignalWatch:
             self._delayed.cancel()
         if threading.current_thread() is not threading.main_thread():
             return
+        self._over = True
         for signum, handler in self._installed.items():
-            # Compared by identity: bound methods made anew are equal, and another watch's would match.
             if signal.getsignal(signum) is handler and self.previous[signum] is not None:
-                signal.signal(signum, self.previous[signum])
+                signal.signal(signum, _living(self.previous[signum], signum))
         self._installed.clear()
 
-    def _handler_keeping(self, owner: object | None) -> Callable[..., None]:
-        if owner is None:
-            return lambda signum, frame: self._on_signal(signum, frame)
-        return MethodType(lambda _, signum, frame: self._on_signal(signum, frame), owner)
-
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._over:
+            previous = self.previous.get(signum)
+            if callable(previous):
+                previous(signum, frame)
+            return
         now = time.monotonic()
         first = self._first_at is None
-        insisting = not first and now - (self._first_at or 0.0) >= self._repeat_window_seconds
+        late = now - (self._first_at or 0.0) >= self._repeat_window_seconds
+        insisting = not first and late and signum in self._insisting
         self._first_at = now if first else self._first_at
         self.received.append(signum)
         if first:
-            self._post(self._on_request, signum)
+            self._post(self._hear, signum)
         elif insisting:
+            if self._spare_default and not self._heard and signum == signal.SIGINT:
+                signal.default_int_handler(signum, frame)  # raises: the loop is blocked, only this gets through
             self._post(self._on_force, signum)
         self._pass_on(signum, frame, first, insisting)
+
+    def _hear(self, signum: int) -> None:
+        self._heard = True
+        self._on_request(signum)
 
     def _pass_on(self, signum: int, frame: FrameType | None, first: bool, insisting: bool) -> None:
         previous = self.previous.get(signum)
@@ -121,3 +136,22 @@ class SignalWatch:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             logger.debug("a signal came after the event loop had closed; there is nothing left to tell")
+
+
+class _Handler:
+    """The handler of one watch. It shows the owner of the handler that it wraps, as a bound method would."""
+
+    def __init__(self, watch: SignalWatch, owner: object | None) -> None:
+        self.watch = watch
+        if owner is not None:
+            self.__self__ = owner
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.watch._on_signal(signum, frame)
+
+
+def _living(handler: Any, signum: int) -> Any:
+    """Watches may be taken off in any order; the signal must not go back to one that is over."""
+    while isinstance(handler, _Handler) and handler.watch._over:
+        handler = handler.watch.previous[signum]
+    return handler

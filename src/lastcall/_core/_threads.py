@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ._diagnose import error_text
 from ._record import Extra, Record
 from ._roster import Roster, logger
 from ._scope import Scope, current_scope
@@ -147,7 +148,7 @@ class ThreadLane:
             except BaseException as error:
                 # Raised inside a task, SystemExit would tear down the whole loop; sys.exit() in a worker
                 # function means that function, not the service.
-                call.error = RuntimeError(f"{record.describe()} raised {type(error).__name__}: {error}")
+                call.error = RuntimeError(f"{record.describe()} raised {error_text(error)}")
                 call.error.__cause__ = error
             call.ident = None
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import reprlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -138,7 +137,7 @@ class Face:
         return 200, {
             "name": self._manager.name,
             "state": self._manager.state.value,
-            **asdict(self._manager.stats()),
+            **self._manager.stats()._asdict(),
         }
 
     async def _task(self, scope: Scope, id: str) -> tuple[int, Any]:

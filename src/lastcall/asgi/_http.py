@@ -8,7 +8,7 @@ import logging
 from .._core._group import TaskGroup
 from .._core._hold import Hold
 from .._core._manager import TaskManager
-from .._core._state import ManagerState, StopReason
+from .._core._state import Kind, ManagerState, StopReason
 from ._answers import refuse_http
 from ._bounded import run_bounded
 from ._calls import Call, CallOptions, absorb_cancel, current_call
@@ -105,6 +105,7 @@ class HttpCall(Call):
         headers: Headers = list(message.get("headers", ()))
         content_type = (get_header(headers, b"content-type") or b"").lower()
         if content_type.startswith(b"text/event-stream") and not self.ends_itself:
+            self.hold.kind = Kind.STREAM
             self.hold.grace_seconds = self.options.stream_seconds
         self._cut_cleanly = (
             content_type.startswith(_CUT_CLEANLY) and get_header(headers, b"content-length") is None

@@ -31,8 +31,10 @@ from ._servers import Server
 logger = logging.getLogger("lastcall.asgi")
 
 _SERVER_SECONDS = 2.0  # from the end of the plan to the server's own shutdown
+_REPEAT_WINDOW_SECONDS = 0.25  # one Ctrl-C can arrive twice (through make, a shell); people are not that fast
 _EPILOGUE_SECONDS = 5.0  # from the plan's total to the exit guard
-_LEFT_BEHIND_SECONDS = 1.0  # from the end of everything to the exit guard, for what refused to end
+_LEFT_BEHIND_SECONDS = 1.0  # from the end of everything to the exit guard, for what refused to end;
+_LEAST_SECONDS = 0.2  # ... less if the plan is over before, but never less than a server needs to leave by itself
 
 
 class ShutdownWatch:
@@ -46,7 +48,9 @@ class ShutdownWatch:
             self._loop,
             self._on_request,
             self._on_force,
+            repeat_window_seconds=_REPEAT_WINDOW_SECONDS,
             delay_seconds=manager.plan.notice if server.can_delay else 0.0,
+            insisting=(signal.SIGINT,),
         )
         self._event = stop_event()
         self._poll = None if self._event is None else EventPoll(self._loop, self._event, self._on_event)
@@ -128,5 +132,6 @@ class ShutdownWatch:
         report = self._manager.report
         if self._guard is not None and report is not None and report.left_behind:
             why = f"{len(report.left_behind)} tasks or threads would not end; see the shutdown report"
-            ExitGuard().arm(_LEFT_BEHIND_SECONDS, 1, why)
+            left = self._manager.plan.total_seconds - report.seconds
+            ExitGuard().arm(min(_LEFT_BEHIND_SECONDS, max(_LEAST_SECONDS, left)), 1, why)
         self._guard = None

@@ -40,6 +40,7 @@ class WebSocketCall(Call):
         "_disconnect_code",
         "_incoming",
         "_scope",
+        "_sends",
         "_we_closed",
     )
 
@@ -62,6 +63,7 @@ class WebSocketCall(Call):
         self._closer: asyncio.Task[None] | None = None
         self._closed = False
         self._we_closed = False
+        self._sends: set[asyncio.Timeout] = set()
         self._disconnect_code: int | None = None  # of the disconnect the app was given
 
     async def run(self, app: ASGIApp) -> None:
@@ -113,7 +115,18 @@ class WebSocketCall(Call):
             )
         if message["type"] in ("websocket.close", "websocket.http.response.start"):
             self._closed = True
-        await self._app_send(message)
+        sending = asyncio.timeout(None)
+        try:
+            async with sending:
+                self._sends.add(sending)
+                try:
+                    await self._app_send(message)
+                finally:
+                    self._sends.discard(sending)
+        except TimeoutError:
+            if not sending.expired():
+                raise
+            raise WebSocketClosed(f"{self.name} was not taken by the server any more") from None
 
     async def _close_after_grace(self) -> None:
         shutdown = self.hold.shutdown
@@ -123,6 +136,10 @@ class WebSocketCall(Call):
         latest = max(0.0, shutdown.remaining - _DISCONNECT_MARGIN_SECONDS)
         await asyncio.sleep(min(self.options.stream_seconds, latest))
         await run_bounded(self._close(), _CLOSE_SECONDS, what=f"closing {self.name}")
+        # granian drops a WebSocket at the signal and never answers what is being sent on it.
+        self._we_closed = True
+        for sending in tuple(self._sends):
+            sending.reschedule(asyncio.get_running_loop().time())
 
     async def _close(self) -> None:
         if not self._closed:
