@@ -27,7 +27,6 @@ from .asgi import Lastcall
 from .asgi._background import (
     BackgroundJob,
     background_manager,
-    call_in_thread,
     chained,
     job_name,
     run_background,
@@ -217,7 +216,7 @@ async def call_task(original: Callable[[Any], Any], task: _BackgroundTask) -> No
         return
     manager = background_manager.get()
     if manager is not None and not task.is_async:
-        await call_in_thread(manager, partial(task.func, *task.args, **task.kwargs))
+        await manager._threads.call(partial(task.func, *task.args, **task.kwargs))
         return
     await original(task)
 

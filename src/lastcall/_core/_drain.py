@@ -19,13 +19,15 @@ from ._planner import cancel_due, decide
 from ._record import Record
 from ._report import Outcome, PhaseReport, ResourceOutcome, ShutdownReport, TaskOutcome
 from ._roster import Roster, logger
-from ._state import StopReason, TaskStatus
+from ._state import Kind, StopReason, TaskStatus
 
 # So many ends of each outcome are listed; the rest is counted. A drain of 100 000 tasks must not build a report
 # of 100 000 entries that nobody reads. Who was left behind is always listed.
 _LISTED = 1000
 
 _BAD = frozenset({Outcome.CANCELLED, Outcome.FAILED, Outcome.REFUSED, Outcome.THREAD_LEFT})
+
+_ENDLESS = frozenset({Kind.STREAM, Kind.WEBSOCKET})
 
 # The share of the cancel budget a critical section may use up; the rest is for cleaning up after the cancel.
 _CRITICAL_SHARE = 0.8
@@ -184,7 +186,9 @@ class Drain:
         latest = now if self.forced > 1 else now + max(0.0, deadlines.cancel_end - now) * _CRITICAL_SHARE
         for record in records:
             # Before the cancel, which may end it at once. Whom others cancelled is not in here: that was not us.
-            self._cut_off.add(record.number)
+            # Nor is an endless stream that had its grace: it was ended properly, and nothing of it is lost.
+            if record.kind not in _ENDLESS or record.grace_seconds is None:
+                self._cut_off.add(record.number)
             self._roster.cancel(record, self._reason, latest=latest)
 
     def _leave_thread(self, record: Record) -> None:

@@ -251,12 +251,14 @@ class TaskManager:
         `stop_after`: the groups (or their names) that must be empty before this one is told to stop, so that
         consumers outlive their producers. At the end of the drain everybody is told.
 
-        Raises `NotOpen`, `ShuttingDown`, `DuplicateTask` if a live group has this name, ValueError for impossible limits.
+        Raises `NotOpen`, `ManagerClosed`, `ShuttingDown`, `DuplicateTask` if a live group has this name, ValueError for impossible limits.
 
             workers = manager.group("workers", limit=10, on_error="isolate")
             writers = manager.group("writers", stop_after=[workers])
         """
         roster = self._require_roster()
+        if roster.closed:
+            raise ManagerClosed(f"group {name!r} was not made: the manager {self._name!r} has shut down")
         if roster.intake is not Intake.OPEN and not roster.admits_late():
             raise ShuttingDown(f"group {name!r} was not made: the manager {self._name!r} is shutting down")
         group = TaskGroup(name=name, limit=limit, max_pending=max_pending, on_error=on_error)
@@ -333,6 +335,8 @@ class TaskManager:
     async def enter(self, manager: AbstractAsyncContextManager[T], *, name: str | None = None) -> T:
         """Open a resource that closes after all work, the last opened first. Its errors at opening are raised here."""
         roster = self._require_roster()
+        if roster.closed:
+            raise ManagerClosed(f"{manager!r} was not opened: the manager {self._name!r} has shut down")
         if roster.intake is not Intake.OPEN:
             raise ShuttingDown(f"{manager!r} was not opened: the manager {self._name!r} is shutting down")
         return await self._resources.enter(manager, name)

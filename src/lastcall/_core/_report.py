@@ -33,7 +33,8 @@ class PhaseReport(NamedTuple):
 class TaskOutcome(NamedTuple):
     """One task's end. `seconds` counts from the begin of the shutdown; `stack` is there for who would not end.
 
-    `cut_off`: cancelled by the shutdown at its deadline; others that are `cancelled` were so by somebody else.
+    `cut_off`: cancelled by the shutdown at its deadline. Others that are `cancelled` were so by somebody else,
+    or were endless streams that had their grace.
     """
 
     id: str

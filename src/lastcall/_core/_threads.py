@@ -15,7 +15,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ._diagnose import error_text
 from ._record import Extra, Record
@@ -23,6 +23,8 @@ from ._roster import Roster, logger
 from ._scope import Scope, current_scope
 from ._state import Kind, StopReason, TaskStatus
 from ._stop import StopNode
+
+T = TypeVar("T")
 
 
 class ThreadCall:
@@ -73,6 +75,12 @@ class ThreadLane:
         extra.node = StopNode(roster.clock, roster.node)
         label = name or getattr(fn, "__qualname__", type(fn).__qualname__)
         return roster.spawn(self._follow(call), label, Kind.THREAD, None, daemon, None, extra, pending=True)
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        """Call a blocking function as a part of the task that runs now."""
+        done = self._roster.loop.create_future()
+        result: T = await self._follow(ThreadCall(fn, (), contextvars.copy_context(), done))
+        return result
 
     async def _follow(self, call: ThreadCall) -> Any:
         """Wait for the thread, through cancellations: they are passed on as a stop, since no thread can be cancelled.

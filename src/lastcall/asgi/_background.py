@@ -13,17 +13,14 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from .._core._group import TaskGroup
 from .._core._manager import TaskManager
-from .._core._threads import ThreadCall
 from ..exceptions import DuplicateTask, NotOpen, ShuttingDown
 from ._calls import Call, current_call
 
 logger = logging.getLogger("lastcall.asgi")
-
-T = TypeVar("T")
 
 # Set inside a background task: the manager in whose threads blocking functions run.
 background_manager: ContextVar[TaskManager | None] = ContextVar("lastcall_background_manager", default=None)
@@ -64,12 +61,6 @@ def _start(call: Call, group: TaskGroup, jobs: Sequence[BackgroundJob]) -> Itera
             yield group.create_task(job.start(), name=job.name, context=context)
         except (ShuttingDown, NotOpen) as error:
             logger.error("background task %r of %s was not run: %s", job.name, call.name, error)
-
-
-async def call_in_thread(manager: TaskManager, fn: Callable[[], T]) -> T:
-    """Call a blocking function in the manager's threads, as part of the task that runs now."""
-    call = ThreadCall(fn, (), contextvars.copy_context(), asyncio.get_running_loop().create_future())
-    return cast(T, await manager._threads._follow(call))
 
 
 def make_background_group(manager: TaskManager) -> TaskGroup:
