@@ -54,7 +54,7 @@ class DuplicateTask(LastcallError, ValueError):
 
 
 class GroupFull(LastcallError, RuntimeError):
-    """The group's `max_pending` is reached; the coroutine was closed. Try later, or wait with `await group.spawn(...)`."""
+    """The group's `max_pending` is reached; the coroutine was closed. Try later, or `await group.spawn(...)`."""
 
 
 class ServiceGaveUp(LastcallError, RuntimeError):

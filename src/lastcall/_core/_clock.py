@@ -26,7 +26,7 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
 
 
 def check_count(name: str, count: int, at_least: int) -> int:
-    """`count` itself, or ValueError naming what is wrong with it. NaN compares false with everything, hence the type."""
+    """`count` itself, or ValueError naming what is wrong with it. By its type too: NaN is below nothing."""
     if isinstance(count, bool) or not isinstance(count, int) or count < at_least:
         raise ValueError(f"{name} must be a whole number, {at_least} or more, not {count!r}")
     return count

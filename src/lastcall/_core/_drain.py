@@ -149,7 +149,7 @@ class Drain:
         finally:
             self.close()
         if self._interrupted is not None:
-            raise self._interrupted  # it was the caller who was cancelled: he is to know, now that the end is an orderly one
+            raise self._interrupted  # the caller's own cancel, held back until the end was an orderly one
         return self.report(plan)
 
     async def timed(self, phase: Phase, plan: ShutdownPlan, work: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self, TypeVar
 from ..exceptions import GroupFull, ShuttingDown
 from ._clock import check_count, check_seconds
 from ._drain import Drain
-from ._plan import Deadlines, ShutdownPlan
+from ._plan import ShutdownPlan
 from ._record import Extra, Record
 from ._report import ShutdownReport
 from ._roster import Roster
@@ -92,7 +92,9 @@ class TaskGroup:
         self._running = 0
         self._gates: OrderedDict[asyncio.Task[Any], asyncio.Future[None]] = OrderedDict()
         self._gated: dict[asyncio.Task[Any], Coroutine[Any, Any, Any]] = {}
-        self._room: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who leaves early is taken out at once
+        self._room: OrderedDict[asyncio.Future[None], None] = (
+            OrderedDict()
+        )  # who leaves early is taken out at once
 
     def __repr__(self) -> str:
         words = [f" {self.name!r}" if self.name else ""]
@@ -147,13 +149,17 @@ class TaskGroup:
             self._parent = None
             self._node.detach()
             for below in self._subtree():
-                below._stopping = below._stopping or below is not self  # nobody would wait for their tasks any more
+                below._stopping = (
+                    below._stopping or below is not self
+                )  # nobody would wait for their tasks any more
             token, self._token = self._token, None
             if token is not None:
                 current_scope.reset(token)
 
-    async def _wait_for_children(self, cancelled: asyncio.CancelledError | None) -> asyncio.CancelledError | None:
-        """Until no child is left, in subgroups neither, however often the parent is cancelled. The first cancel aborts."""
+    async def _wait_for_children(
+        self, cancelled: asyncio.CancelledError | None
+    ) -> asyncio.CancelledError | None:
+        """Until no child is left, in subgroups neither, whoever cancels the parent; the first cancel aborts."""
         while self._is_busy():
             self._emptied = asyncio.get_running_loop().create_future()
             try:
@@ -167,7 +173,9 @@ class TaskGroup:
                 self._emptied = None
         return cancelled
 
-    async def _settle(self, exc: BaseException | None, cancelled: asyncio.CancelledError | None) -> bool | None:
+    async def _settle(
+        self, exc: BaseException | None, cancelled: asyncio.CancelledError | None
+    ) -> bool | None:
         """What the block raises, now that all children have ended."""
         if self._base_error is not None:
             raise self._base_error
@@ -276,7 +284,7 @@ class TaskGroup:
         return below
 
     def _bind(self, roster: Roster, *, parent_node: StopNode | None = None, late: bool = False) -> None:
-        """Become part of a roster. A group that stops late hangs on no node: the runner tells it when its turn comes."""
+        """Become part of a roster. A group that stops late hangs on no node; the runner tells it in its turn."""
         if self._roster is not None:
             return
         self._roster = roster
@@ -288,7 +296,13 @@ class TaskGroup:
 
     def _admit(self, coro: Any) -> Roster:
         roster = self._roster
-        if roster is None or self._exiting or self._aborting or self._stopping or self.max_pending is not None:
+        if (
+            roster is None
+            or self._exiting
+            or self._aborting
+            or self._stopping
+            or self.max_pending is not None
+        ):
             self._check_open(roster, coro)
         assert roster is not None
         roster.admit(coro)
@@ -320,7 +334,12 @@ class TaskGroup:
         return free <= 0 and len(self._gates) >= self.max_pending
 
     def _start(
-        self, roster: Roster, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None, extra: Extra | None
+        self,
+        roster: Roster,
+        coro: Coroutine[Any, Any, T],
+        name: str | None,
+        context: Context | None,
+        extra: Extra | None,
     ) -> asyncio.Task[T]:
         self._running += 1
         try:
@@ -330,7 +349,12 @@ class TaskGroup:
             raise
 
     def _queue(
-        self, roster: Roster, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None, extra: Extra | None
+        self,
+        roster: Roster,
+        coro: Coroutine[Any, Any, T],
+        name: str | None,
+        context: Context | None,
+        extra: Extra | None,
     ) -> asyncio.Task[T]:
         gate = roster.loop.create_future()
         behind = _behind(gate, coro)
@@ -385,7 +409,9 @@ class TaskGroup:
         if not self._aborting and not self._parent_cancelled:
             self._abort()
             if parent is None or parent.done():
-                self._aborting = self._exiting  # a group without a block lives on after its members were cancelled
+                self._aborting = (
+                    self._exiting
+                )  # a group without a block lives on after its members were cancelled
             else:
                 self._parent_cancelled = True
                 parent.cancel()
@@ -413,7 +439,7 @@ class TaskGroup:
             self._signal_room()
 
     def _abort(self) -> None:
-        """Cancel every child, once. If the parent itself was cancelled for a reason, it is the children's reason too."""
+        """Cancel every child, once. What the parent itself was cancelled for is the children's reason too."""
         self._aborting = True
         assert self._roster is not None
         parent = self._roster.live.get(self._parent) if self._parent is not None else None
@@ -443,14 +469,18 @@ class TaskGroup:
         Raises `InvalidPlan` for impossible budgets, and RuntimeError inside the subtree's own tasks.
         """
         plan = ShutdownPlan(
-            drain=check_seconds("shutdown(timeout)", timeout), cancel=check_seconds("cancel_seconds", cancel_seconds), close=0
+            drain=check_seconds("shutdown(timeout)", timeout),
+            cancel=check_seconds("cancel_seconds", cancel_seconds),
+            close=0,
         )
         roster = self._roster
         if roster is None:
             raise RuntimeError(f"{self!r} has not been entered")
         current = asyncio.current_task()
         if any(current in group._tasks for group in self._subtree()):
-            raise RuntimeError(f"a task of {self!r} cannot wait for its shutdown; call stop(), which returns at once")
+            raise RuntimeError(
+                f"a task of {self!r} cannot wait for its shutdown; call stop(), which returns at once"
+            )
         deadlines = plan.deadlines(roster.clock())
         self._tell(StopReason.GROUP, deadlines.drain_end)
         drain = Drain(roster, _Subtree(self, roster), StopReason.GROUP, self.name or "group")
@@ -469,7 +499,11 @@ class TaskGroup:
             yield from below._subtree()
 
     def _is_over(self) -> bool:
-        return not self._tasks and (self._exiting or self._stopping) and all(g._is_over() for g in self._subgroups)
+        return (
+            not self._tasks
+            and (self._exiting or self._stopping)
+            and all(g._is_over() for g in self._subgroups)
+        )
 
     def _is_busy(self) -> bool:
         return any(group._tasks for group in self._subtree())
@@ -551,6 +585,8 @@ def _lone_roster() -> Roster:
 
 def check_stop_after(stop_after: Collection[str | TaskGroup]) -> frozenset[str]:
     """Names of the groups that stop before; unnamed groups cannot be referred to."""
+    if isinstance(stop_after, str):
+        return frozenset({stop_after})
     names = [g if isinstance(g, str) else g.name for g in stop_after]
     if any(name is None for name in names):
         raise ValueError("stop_after refers to groups by name; give that group a name")

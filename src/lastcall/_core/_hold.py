@@ -36,7 +36,9 @@ class Hold:
             self._roster.set_grace(record, self._grace_seconds)  # it may begin while the drain is under way
         return self
 
-    def __exit__(self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         record, token = self._entered(), self._token
         self._roster.release(record)
         if token is not None:

@@ -251,7 +251,8 @@ class TaskManager:
         `stop_after`: the groups (or their names) that must be empty before this one is told to stop, so that
         consumers outlive their producers. At the end of the drain everybody is told.
 
-        Raises `NotOpen`, `ManagerClosed`, `ShuttingDown`, `DuplicateTask` if a live group has this name, ValueError for impossible limits.
+        Raises `NotOpen`, `ManagerClosed`, `ShuttingDown`, `DuplicateTask` if a live group has this name,
+        ValueError for impossible limits.
 
             workers = manager.group("workers", limit=10, on_error="isolate")
             writers = manager.group("writers", stop_after=[workers])
@@ -269,7 +270,9 @@ class TaskManager:
                 raise DuplicateTask(f"a group named {name!r} is alive; names of live groups are unique")
             unknown = group._stop_after - set(self._groups)
             if unknown:
-                raise ValueError(f"group {name!r} should stop after {sorted(unknown)}, which do not exist; make them first")
+                raise ValueError(
+                    f"group {name!r} should stop after {sorted(unknown)}, which do not exist; make them first"
+                )
             self._groups[name] = group
         elif stop_after:
             raise ValueError("a group with stop_after needs a name")
@@ -296,7 +299,9 @@ class TaskManager:
         """
         if not callable(fn):
             _close_if_coroutine(fn)
-            raise TypeError(f"service needs a function that returns a coroutine, not {fn!r}; it is called anew at each start")
+            raise TypeError(
+                f"service needs a function that returns a coroutine, not {fn!r}; it is called anew at each start"
+            )
         if on_give_up not in ("log", "shutdown"):
             raise ValueError(f"on_give_up must be 'log' or 'shutdown', not {on_give_up!r}")
         roster = self._require_roster()
@@ -361,7 +366,9 @@ class TaskManager:
         roster = self._require_roster()
         record = roster.find(task)
         if record is None:
-            raise UnknownTask(f"{self._name!r} knows no task {task!r}: not its own, or its record was dropped")
+            raise UnknownTask(
+                f"{self._name!r} knows no task {task!r}: not its own, or its record was dropped"
+            )
         return roster.info(record)
 
     def tasks(
@@ -381,7 +388,7 @@ class TaskManager:
         name = group.name if isinstance(group, TaskGroup) else group
         found = [
             record
-            for record in (*roster.ended_records(), *roster.live.values())
+            for record in (*roster.memory.ended, *roster.live.values())
             if (wanted is None or record.status is wanted)
             and (kind_wanted is None or record.kind is kind_wanted)
             and (name is None or (record.group is not None and record.group.name == name))
@@ -442,7 +449,13 @@ class TaskManager:
         if record.ended_at is not None:
             return CancelAnswer.ENDED
         stack = "\n    ".join(self._stack_of(record))
-        logger.warning("%s was cancelled (%s) and still runs after %g s:\n    %s", record.describe(), reason, timeout, stack)
+        logger.warning(
+            "%s was cancelled (%s) and still runs after %g s:\n    %s",
+            record.describe(),
+            reason,
+            timeout,
+            stack,
+        )
         return CancelAnswer.REFUSED
 
     def _stack_of(self, record: Record) -> list[str]:
@@ -554,7 +567,9 @@ class TaskManager:
     def _leave_before_waiting(self) -> None:
         """Whoever waits for the shutdown must not be waited for by it."""
         roster, current = self._require_roster(), asyncio.current_task()
-        inside = next((r for r in roster.holds.values() if current is not None and r.live_task is current), None)
+        inside = next(
+            (r for r in roster.holds.values() if current is not None and r.live_task is current), None
+        )
         if inside is not None and inside.kind is Kind.MAIN and self._home is not None:
             self._home.manager_leaving(self)
             return
@@ -578,7 +593,7 @@ class TaskManager:
     def _require_own_loop(self, verb: str) -> Roster:
         roster = self._require_roster()
         if asyncio.get_running_loop() is not roster.loop:
-            raise WrongLoop(f"{verb} was called on another event loop; {self._name!r} belongs to the loop that opened it")
+            raise WrongLoop(f"{verb} was called on another event loop than that which opened {self._name!r}")
         return roster
 
     def _not_open(self, coro: Any) -> NotOpen:

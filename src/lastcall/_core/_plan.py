@@ -70,9 +70,12 @@ class ShutdownPlan(_Budgets):
 
     def budget_seconds(self, phase: Phase) -> float:
         """What the plan grants one phase."""
-        return {Phase.NOTICE: self.notice, Phase.DRAIN: self.drain, Phase.CANCEL: self.cancel, Phase.CLOSE: self.close}[
-            phase
-        ]
+        return {
+            Phase.NOTICE: self.notice,
+            Phase.DRAIN: self.drain,
+            Phase.CANCEL: self.cancel,
+            Phase.CLOSE: self.close,
+        }[phase]
 
     def deadlines(self, start: float, *, skip_notice: bool = False) -> Deadlines:
         """The latest moment for the end of each phase, for a shutdown that began at `start`."""

@@ -43,7 +43,7 @@ def cancel_due(work: Work, deadlines: Deadlines) -> float:
 
 
 def decide(works: Iterable[W], now: float, deadlines: Deadlines) -> Decision[W]:
-    """Look at all live work once. Daemons are cancelled with the rest at the end of the drain, never waited for before."""
+    """Look at all live work once. Daemons are cancelled with the rest when the drain ends, never waited for."""
     cancel: list[W] = []
     give_up: list[W] = []
     look_again_at = math.inf
@@ -62,7 +62,9 @@ def decide(works: Iterable[W], now: float, deadlines: Deadlines) -> Decision[W]:
     return Decision(cancel, give_up, look_again_at)
 
 
-def groups_to_tell(waits_for: Mapping[str, Collection[str]], busy: Collection[str], drain_over: bool) -> list[str]:
+def groups_to_tell(
+    waits_for: Mapping[str, Collection[str]], busy: Collection[str], drain_over: bool
+) -> list[str]:
     """Which of the groups that stop late are told now: those whose predecessors are empty.
 
     `waits_for` names, for each group not told yet, the groups that stop before it; `busy` those with work.

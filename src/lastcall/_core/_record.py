@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from ._group import TaskGroup
     from ._stop import StopNode
 
-_PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING  # enum look-ups are slow, and this is the hot path
+_PENDING, _RUNNING = (
+    TaskStatus.PENDING,
+    TaskStatus.RUNNING,
+)  # enum look-ups are slow, and this is the hot path
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 

@@ -130,9 +130,12 @@ class ShutdownReport(NamedTuple):
         verdict = "clean" if self.clean else "NOT clean"
         forced = ", forced" if self.forced else ""
         lines = [
-            f"shutdown of {self.name} ({self.reason}{forced}): {verdict}, {self.seconds:.2f} s of {self.budget_seconds:g} s"
+            f"shutdown of {self.name} ({self.reason}{forced}): {verdict}, "
+            f"{self.seconds:.2f} s of {self.budget_seconds:g} s"
         ]
-        lines.append("  phases: " + (", ".join(f"{p.phase} {p.seconds:.2f} s" for p in self.phases) or "none"))
+        lines.append(
+            "  phases: " + (", ".join(f"{p.phase} {p.seconds:.2f} s" for p in self.phases) or "none")
+        )
         counted = ", ".join(f"{n} {outcome}" for outcome, n in self.counts.items() if n)
         lines.append(f"  work: {counted or 'none was running'}")
         if self.late_births_refused:
@@ -140,7 +143,9 @@ class ShutdownReport(NamedTuple):
         lines += self._bad_ends()
         for resource in self.resources:
             if resource.outcome is not Outcome.FINISHED:
-                lines.append(f"  resource {resource.name!r} {resource.outcome}: {resource.error or 'did not close in time'}")
+                lines.append(
+                    f"  resource {resource.name!r} {resource.outcome}: {resource.error or 'did not close in time'}"
+                )
                 lines += [f"      {line}" for line in resource.stack]
         return "\n".join(lines)
 
@@ -158,4 +163,7 @@ def _task_lines(task: TaskOutcome) -> list[str]:
         Outcome.REFUSED: "was cancelled and would not end; it stands at",
         Outcome.THREAD_LEFT: "is a thread that would not end; it stands at",
     }[task.outcome]
-    return [f"  {task.kind} {task.name!r} ({task.id}){group} {what}", *(f"      {line}" for line in task.stack)]
+    return [
+        f"  {task.kind} {task.name!r} ({task.id}){group} {what}",
+        *(f"      {line}" for line in task.stack),
+    ]

@@ -29,9 +29,13 @@ class Resources:
         self._clock = clock
         self._closers: list[tuple[str, Callable[[], Any], asyncio.Task[None] | None]] = []
 
-    def add(self, callback: Callable[[], Any], name: str | None, keeper: asyncio.Task[None] | None = None) -> None:
+    def add(
+        self, callback: Callable[[], Any], name: str | None, keeper: asyncio.Task[None] | None = None
+    ) -> None:
         """`keeper`: the task that does the real work of closing, whose stack is worth showing."""
-        self._closers.append((name or str(getattr(callback, "__qualname__", repr(callback))), callback, keeper))
+        self._closers.append(
+            (name or str(getattr(callback, "__qualname__", repr(callback))), callback, keeper)
+        )
 
     async def enter(self, manager: AbstractAsyncContextManager[T], name: str | None) -> T:
         """Open it in a task of its own, which also closes it.

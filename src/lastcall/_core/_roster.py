@@ -13,17 +13,17 @@ import asyncio
 import contextvars
 import itertools
 import logging
-import weakref
 from asyncio import _get_running_loop
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from enum import Enum
 from time import time as wall_time
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..exceptions import DuplicateTask, ManagerClosed, NotACoroutine, ShuttingDown, WrongLoop
 from ._clock import Clock, clock_of
+from ._diagnose import error_text
+from ._memory import Memory
 from ._plan import Deadlines
 from ._planner import cancel_due
 from ._record import NO_LABELS, Extra, Record, TaskInfo
@@ -78,19 +78,21 @@ class Roster:
         self.watchers: tuple[Callable[[Record], None], ...] = ()
         self.replan: Callable[[], None] | None = None
         self.deadlines: Deadlines | None = None
-        self._ended: deque[Record] = deque(maxlen=keep_ended)
-        self._keep_ended_seconds = keep_ended_seconds
-        self._keep_whole = keep_results and keep_errors
-        self._plain_memory = self._keep_whole and keep_ended > 0
-        self._keep_results = keep_results
-        self._keep_errors = keep_errors
         self._on_error = on_error
-        self._by_id: dict[str, Record] = {}
         self._number = itertools.count(1).__next__
-        self._expiry: asyncio.TimerHandle | None = None
         # One context for all done-callbacks: copying the caller's for each costs time and memory,
         # and would keep a request's variables alive as long as its longest task.
         self.context = contextvars.copy_context()
+        self.memory = Memory(
+            loop,
+            self.clock,
+            self.context,
+            keep_ended=keep_ended,
+            keep_ended_seconds=keep_ended_seconds,
+            keep_results=keep_results,
+            keep_errors=keep_errors,
+        )
+        self._remember = self.memory.remember
         self._done = self._on_done
 
     # --- birth -----------------------------------------------------------------------------------------
@@ -110,6 +112,8 @@ class Roster:
         loop = self.loop
         shown = name or getattr(coro, "__qualname__", None) or type(coro).__qualname__
         record = Record(self._number(), shown, kind, group, daemon, None if pending else self.clock(), extra)
+        if extra is not None and extra.id is not None:
+            self.memory.ids[extra.id] = record  # before an eager first step could take the same id
         scope = current_scope.get()
         eager = False
         try:
@@ -125,14 +129,13 @@ class Roster:
                 task = self._spawn_in_scope(coro, name, record, context)
                 eager = task.done()
         except BaseException:
+            self.memory.forget_id(record)
             coro.close()
             raise
         record.task = task
         self.live[task] = record
         if daemon:
             self.daemons += 1
-        if extra is not None and extra.id is not None:
-            self._by_id[extra.id] = record
         if eager:
             self._on_done(task)  # its callback would come a turn late, after the caller has looked
         else:
@@ -168,12 +171,16 @@ class Roster:
         extra = Extra()
         if id is not None:
             if self.find(id) is not None:
-                raise DuplicateTask(f"the task id {id!r} is taken; choose another, or look it up with info({id!r})")
+                raise DuplicateTask(
+                    f"the task id {id!r} is taken; choose another, or look it up with info({id!r})"
+                )
             if not id or (id.startswith("t-") and id[2:].isdigit()):
-                raise DuplicateTask(f"the task id {id!r} is reserved: empty and 't-<number>' ids are the manager's own")
+                raise DuplicateTask(
+                    f"the task id {id!r} is reserved: empty and 't-<number>' ids are the manager's own"
+                )
             extra.id = id
         if labels:
-            extra.labels = {str(key): str(value) for key, value in labels.items()}
+            extra.labels = MappingProxyType({str(key): str(value) for key, value in labels.items()})
         return extra
 
     def hold(self, name: str, kind: Kind, grace_seconds: float | None) -> Record:
@@ -224,10 +231,7 @@ class Roster:
             group._on_member_done(record, task, error)
         for watcher in self.watchers:
             watcher(record)  # before the memory, which may drop what they want to tell of
-        if self._plain_memory and self._expiry is not None and not self._by_id:
-            self._ended.append(record)
-        else:
-            self._remember(record, task)
+        self._remember(record, task)
 
     def _swallowed(self, record: Record) -> None:
         record.ensure_extra().swallowed = True
@@ -249,12 +253,11 @@ class Roster:
             try:
                 self._on_error(self.info(record), error)
                 return
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                # CancelledError too: out of a done-callback it would take the rest of the bookkeeping with it.
                 logger.exception("on_error itself failed while told of %s", record.describe())
-        logger.error(
-            "%s failed: %s: %s", record.describe(), type(error).__name__, error,
-            exc_info=(type(error), error, error.__traceback__),
-        )  # fmt: skip
+        reason, trace = error_text(error), (type(error), error, error.__traceback__)
+        logger.error("%s failed: %s", record.describe(), reason, exc_info=trace)
 
     def watch(self, watcher: Callable[[Record], None]) -> None:
         self.watchers = (*self.watchers, watcher)
@@ -262,48 +265,10 @@ class Roster:
     def unwatch(self, watcher: Callable[[Record], None]) -> None:
         self.watchers = tuple(w for w in self.watchers if w != watcher)
 
-    # --- memory of what ended --------------------------------------------------------------------------
-
-    def _remember(self, record: Record, task: asyncio.Task[Any]) -> None:
-        ended = self._ended
-        if ended.maxlen == 0:
-            record.task = None
-            if record.extra is not None:
-                self._forget_id(record)
-            return
-        if not self._keep_whole:
-            self._lighten(record, task)
-        if self._by_id and len(ended) == ended.maxlen:
-            self._forget_id(ended[0])
-        ended.append(record)
-        if self._expiry is None:
-            self._expiry = self.loop.call_later(self._keep_ended_seconds, self._expire, context=self.context)
-
-    def _lighten(self, record: Record, task: asyncio.Task[Any]) -> None:
-        """Keep the task findable, but neither its result nor its error (nor its coroutine and context)."""
-        if record.status is _FAILED and self._keep_errors:
-            record.ensure_extra().error = task.exception()
-        if not (record.status is _COMPLETED and self._keep_results):
-            record.task = weakref.ref(task)
-
-    def _forget_id(self, record: Record) -> None:
-        if record.extra is not None and record.extra.id is not None:
-            self._by_id.pop(record.extra.id, None)
-
-    def _expire(self) -> None:
-        self._expiry = None
-        ended, oldest = self._ended, self.clock() - self._keep_ended_seconds
-        while ended and (ended[0].ended_at or 0.0) <= oldest:
-            self._forget_id(ended.popleft())
-        if ended:
-            wait = (ended[0].ended_at or 0.0) + self._keep_ended_seconds - self.clock()
-            self._expiry = self.loop.call_later(max(wait, 0.001), self._expire, context=self.context)
-
     def close(self) -> None:
         """The shutdown is over; stop the timer. Records stay readable."""
         self.closed = True
-        if self._expiry is not None:
-            self._expiry.cancel()
+        self.memory.close()
 
     # --- looking ---------------------------------------------------------------------------------------
 
@@ -316,33 +281,23 @@ class Roster:
         """All live work, holds included."""
         return itertools.chain(self.live.values(), self.holds.values())
 
-    def ended_records(self) -> Iterator[Record]:
-        return iter(self._ended)
-
     def find(self, key: asyncio.Task[Any] | str) -> Record | None:
         """By task or id. Ids given by the user are indexed; `t-<n>` is looked for, which only people and pages do."""
         if not isinstance(key, str):
-            record = self.live.get(key)
-            return record if record is not None else next((r for r in self._ended if r.live_task is key), None)
-        if key in self._by_id:
-            return self._by_id[key]
-        if not (key.startswith("t-") and key[2:].isdecimal()):
+            return self.live.get(key) or self.memory.find(key)
+        if key in self.memory.ids:
+            return self.memory.ids[key]
+        if not (key.startswith("t-") and key[2:].isdecimal()) or len(key) > 20:
             return None
-        number = int(key[2:]) if len(key) < 20 else -1
-        return next((r for r in itertools.chain(self.records(), self._ended) if r.number == number and r.id == key), None)
+        number = int(key[2:])
+        everything = itertools.chain(self.records(), self.memory.ended)
+        return next((r for r in everything if r.number == number and r.id == key), None)
 
     def info(self, record: Record) -> TaskInfo:
         """The frozen snapshot of a record."""
         offset = wall_time() - self.clock()
-        task, extra = record.live_task, record.extra
-        ended = record.ended_at is not None
-        error = None if extra is None else extra.error
-        result = None
-        if ended and task is not None and task.done():
-            if record.status is _COMPLETED and self._keep_results:
-                result = task.result()
-            elif record.status is _FAILED and self._keep_errors:
-                error = task.exception()
+        result, error = self.memory.end_of(record)
+        extra = record.extra
         return TaskInfo(
             id=record.id,
             name=record.name,

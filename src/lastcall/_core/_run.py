@@ -1,4 +1,4 @@
-"""`lastcall.run(main())`: `asyncio.run` for programs without a web server, that ends as planned and says how it went."""
+"""`lastcall.run(main())`: `asyncio.run` for programs without a web server, with a planned and reported end."""
 
 from __future__ import annotations
 
@@ -124,7 +124,12 @@ class _Home:
         if not open_managers:
             self._cancel_main()
         for manager in open_managers:
-            logger.info("%s: shutting down %r within %g s; again to force", name, manager.name, manager.plan.total_seconds)
+            logger.info(
+                "%s: shutting down %r within %g s; again to force",
+                name,
+                manager.name,
+                manager.plan.total_seconds,
+            )
             manager.begin_shutdown()
 
     def on_force(self, signum: int) -> None:
@@ -151,7 +156,9 @@ class _Home:
         """
         left = stubborn + sum(len(report.left_behind) for report in self._reports())
         if left and self._signum is not None:
-            self._guard.arm(1.0, self._exit_code() or 1, f"{left} tasks or threads would not end; see the report")
+            self._guard.arm(
+                1.0, self._exit_code() or 1, f"{left} tasks or threads would not end; see the report"
+            )
         else:
             self._guard.disarm()
 
@@ -193,7 +200,11 @@ async def _cancel_leftovers(loop: asyncio.AbstractEventLoop) -> int:
     for task in done:
         if not task.cancelled() and task.exception() is not None:
             loop.call_exception_handler(
-                {"message": "unhandled exception while main() had ended", "exception": task.exception(), "task": task}
+                {
+                    "message": "unhandled exception while main() had ended",
+                    "exception": task.exception(),
+                    "task": task,
+                }
             )
     return _name_stubborn(loop, "belongs to no manager and would not end")
 
@@ -207,7 +218,9 @@ async def _close_generators(loop: asyncio.AbstractEventLoop) -> int:
 def _name_stubborn(loop: asyncio.AbstractEventLoop, what: str) -> int:
     pending = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in pending:
-        logger.error("task %r %s; it stands at\n    %s", task.get_name(), what, "\n    ".join(task_stack(task)))
+        logger.error(
+            "task %r %s; it stands at\n    %s", task.get_name(), what, "\n    ".join(task_stack(task))
+        )
         disown(task)
     return len(pending)
 

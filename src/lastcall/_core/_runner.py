@@ -1,10 +1,10 @@
 """The shutdown of a manager, step by step. The order is text, in one place, with its reasons.
 
-    notice   readiness is 503, work goes on: balancers need time to look away before anything is refused
-    drain    intake closes first, so that the set of work only shrinks; then all are told; then they may finish
-    cancel   one cancel each, with its reason: a second one would interrupt the cleaning up after the first
-    close    resources after the work that uses them, last opened first
-    report   last, so that it can tell of all before
+notice   readiness is 503, work goes on: balancers need time to look away before anything is refused
+drain    intake closes first, so that the set of work only shrinks; then all are told; then they may finish
+cancel   one cancel each, with its reason: a second one would interrupt the cleaning up after the first
+close    resources after the work that uses them, last opened first
+report   last, so that it can tell of all before
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ class ShutdownRunner:
     def _tell_late_groups(self, *, drain_over: bool) -> None:
         groups = self._late_groups()
         waits_for = {
-            name: group._stop_after for name, group in groups.items() if group._stop_after and name not in self._told
+            name: group._stop_after
+            for name, group in groups.items()
+            if group._stop_after and name not in self._told
         }
         busy = {name for name, group in groups.items() if group._is_busy()} if waits_for else set()
         for name in groups_to_tell(waits_for, busy, drain_over):

@@ -50,10 +50,10 @@ current_scope: ContextVar[Scope | None] = ContextVar("lastcall_scope", default=N
 class Shutdown:
     """The stop as the current work sees it. Get it with `current_shutdown()`, in a coroutine or a thread.
 
-        shutdown = current_shutdown()
-        while not shutdown.requested:
-            await poll()
-            await shutdown.sleep(5)             # wakes at once when the stop comes
+    shutdown = current_shutdown()
+    while not shutdown.requested:
+        await poll()
+        await shutdown.sleep(5)             # wakes at once when the stop comes
     """
 
     __slots__ = ("_record", "_roster")
@@ -120,7 +120,9 @@ class Shutdown:
         """
         node = self._nearest_node()
         if node is None:
-            raise RuntimeError("wait_sync() found no manager: call it in a function started with run_in_thread")
+            raise RuntimeError(
+                "wait_sync() found no manager: call it in a function started with run_in_thread"
+            )
         if node.wait_sync(timeout):
             self._observed()
             return True
@@ -157,7 +159,11 @@ class Shutdown:
         """A node of its own, so that stopping this task alone wakes its wait."""
         if self._roster is None:
             return None
-        return self._roster.node_of(self._record) if self._record is None else self._roster.own_node(self._record)
+        return (
+            self._roster.node_of(self._record)
+            if self._record is None
+            else self._roster.own_node(self._record)
+        )
 
 
 def current_shutdown() -> Shutdown:

@@ -81,7 +81,7 @@ async def supervise(
     report: Callable[[BaseException], None],
     gave_up: Callable[[], None],
 ) -> None:
-    """Run `fn()` until it returns, is cancelled or fails too often. Every failure is reported, the last by giving up."""
+    """Run `fn()` until it returns, is cancelled or fails too often. Each failure is reported, the last by giving up."""
     failures: list[float] = []
     while True:
         try:
@@ -97,7 +97,7 @@ async def supervise(
             if delay is None:
                 gave_up()
                 raise ServiceGaveUp(
-                    f"service {name!r} failed {len(failures)} times within {policy.within_seconds:g} s and was given up; "
+                    f"service {name!r} failed {len(failures)} times within {policy.within_seconds:g} s, given up; "
                     f"the last error was {error_text(error)}"
                 ) from error
             report(error)

@@ -104,7 +104,9 @@ class SignalWatch:
             self._post(self._hear, signum)
         elif insisting:
             if self._spare_default and not self._heard and signum == signal.SIGINT:
-                signal.default_int_handler(signum, frame)  # raises: the loop is blocked, only this gets through
+                signal.default_int_handler(
+                    signum, frame
+                )  # raises: the loop is blocked, only this gets through
             self._post(self._on_force, signum)
         self._pass_on(signum, frame, first, insisting)
 

@@ -29,7 +29,7 @@ TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 
 
 class StopReason(StrEnum):
-    """Why work was asked to stop, or was cancelled. One enum everywhere, so that a shutdown never looks like a user's cancel."""
+    """Why work was asked to stop, or was cancelled: one enum everywhere, so that no reason looks like another."""
 
     USER = "user"
     DISCONNECT = "disconnect"

@@ -33,7 +33,11 @@ class ThreadCall:
     __slots__ = ("args", "context", "done", "error", "fn", "ident", "record", "result")
 
     def __init__(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context, done: asyncio.Future[None]
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        done: asyncio.Future[None],
     ) -> None:
         self.fn = fn
         self.args = args
@@ -67,7 +71,7 @@ class ThreadLane:
         context: contextvars.Context | None,
         extra: Extra | None,
     ) -> asyncio.Task[Any]:
-        """A task that ends when the function has returned in its thread. Runs on the loop's thread, as all but `_work`."""
+        """A task that ends when the function has returned in its thread. All but `_work` runs on the loop's thread."""
         roster = self._roster
         context = contextvars.copy_context() if context is None else context
         call = ThreadCall(fn, args, context, roster.loop.create_future())
@@ -162,7 +166,9 @@ class ThreadLane:
             try:
                 self._roster.loop.call_soon_threadsafe(self._on_returned, call)
             except RuntimeError:
-                logger.info("%s returned after its event loop had closed; its result is dropped", record.describe())
+                logger.info(
+                    "%s returned after its event loop had closed; its result is dropped", record.describe()
+                )
             del call, record
 
     def _on_returned(self, call: ThreadCall) -> None:

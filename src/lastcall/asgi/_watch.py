@@ -34,7 +34,9 @@ _SERVER_SECONDS = 2.0  # from the end of the plan to the server's own shutdown
 _REPEAT_WINDOW_SECONDS = 0.25  # one Ctrl-C can arrive twice (through make, a shell); people are not that fast
 _EPILOGUE_SECONDS = 5.0  # from the plan's total to the exit guard
 _LEFT_BEHIND_SECONDS = 1.0  # from the end of everything to the exit guard, for what refused to end;
-_LEAST_SECONDS = 0.2  # ... less if the plan is over before, but never less than a server needs to leave by itself
+_LEAST_SECONDS = (
+    0.2  # ... less if the plan is over before, but never less than a server needs to leave by itself
+)
 
 
 class ShutdownWatch:
