@@ -5,7 +5,8 @@
 It is what `make test` calls, with the Python of the project's own environment (`.venv`); the other versions
 get environments beside it (`.venv-3.12`). The full suite runs on the version at hand; the others leave out
 the tests with real servers and the measurements, unless `--all` asks for them. A version that is not found
-is named.
+is named. The real servers, which arrange their own runs, go beside the other tests; what they print comes after.
+With pytest arguments there is one plain run per version, with just these.
 """
 
 import argparse
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = ("3.11", "3.12", "3.13", "3.14")  # named when missing
 NEWER = ("3.15", "3.16", "3.17", "3.18")  # run when found
 MAIN_ONLY = "not server and not bench"
+IN_PARALLEL = ("-n", "3")  # more than two cores can do, because most tests wait for other processes
 NO_TESTS = 5  # pytest's exit code when it selected none
 INTERRUPTED = 130
 ENDING_SECONDS = 60  # what pytest gets to end after Ctrl-C, before it is killed
@@ -88,11 +90,13 @@ def test_version(python: Interpreter, result: Result, options: argparse.Namespac
     began = time.monotonic()
     try:
         executable = Path(sys.executable) if at_hand else environment(python)
-        chosen = []
-        if not (at_hand or options.all):
-            chosen = ["-m", MAIN_ONLY]
+        if options.pytest:
+            run_pytest(executable, [options.pytest], result)
+        elif at_hand or options.all:
+            run_pytest(executable, [["-m", "server"], [*IN_PARALLEL, "-m", "not server"]], result)
+        else:
             result.notes.append("without the real servers and measurements (--all runs them)")
-        run_pytest(executable, [*chosen, *options.pytest], result)
+            run_pytest(executable, [[*IN_PARALLEL, "-m", MAIN_ONLY]], result)
     except subprocess.CalledProcessError as error:
         result.fail(f"the environment could not be made: {error}")
     finally:
@@ -116,24 +120,63 @@ def environment(python: Interpreter) -> Path:
     return executable
 
 
-def run_pytest(executable: Path, arguments: list[str], result: Result) -> None:
-    """Run pytest in its own process and count what it wrote down, test by test."""
+def run_pytest(executable: Path, lanes: list[list[str]], result: Result) -> None:
+    """Run pytest once per lane, all at the same time, and count what each wrote down, test by test.
+
+    The last lane prints as it goes; what the others print is shown when they have ended.
+    """
+    env = dict(os.environ)
+    for name in ("PYTHONPATH", "PYTHONASYNCIODEBUG", "PYTHONWARNINGS", "PYTEST_ADDOPTS"):
+        env.pop(name, None)  # a developer's shell must not decide what a run means
     with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "results.jsonl"
-        env = {**os.environ, "LASTCALL_RESULTS": str(record)}
-        for name in ("PYTHONPATH", "PYTHONASYNCIODEBUG", "PYTHONWARNINGS", "PYTEST_ADDOPTS"):
-            env.pop(name, None)  # a developer's shell must not decide what a run means
-        process = subprocess.Popen([executable, "-m", "pytest", "-q", *arguments], cwd=ROOT, env=env)
+        runs = [Lane(Path(folder) / str(n), arguments) for n, arguments in enumerate(lanes)]
         try:
-            code = process.wait()
+            for run in runs:
+                run.start(executable, env, shown=run is runs[-1])
+            codes = [run.wait() for run in reversed(runs)]
         except KeyboardInterrupt:
             # The terminal told pytest too; it needs a moment to end its servers.
-            end(process)
+            for run in runs:
+                run.end()
             raise
         finally:
-            count(record, result)
-    if code not in (0, NO_TESTS) and not result.failed:
-        result.fail(f"pytest ended with exit code {code} although no test failed")
+            count([run.record for run in runs], result)
+    for code in codes:
+        if code not in (0, NO_TESTS) and not result.failed:
+            result.fail(f"pytest ended with exit code {code} although no test failed")
+
+
+class Lane:
+    """One pytest process, its record, and what it printed."""
+
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
+        folder.mkdir()
+        self.record = folder / "results.jsonl"
+        self._printed = folder / "printed"
+        self._arguments = arguments
+        self._shown = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, executable: Path, env: dict[str, str], *, shown: bool) -> None:
+        self._shown = shown
+        command = [executable, "-m", "pytest", "-q", *self._arguments]
+        env = {**env, "LASTCALL_RESULTS": str(self.record)}
+        with self._printed.open("wb") as file:
+            output = None if shown else file
+            self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
+
+    def wait(self) -> int:
+        """Its exit code; shows what it has printed, if that was not seen yet."""
+        assert self._process is not None
+        code = self._process.wait()
+        if not self._shown:
+            print(f"--- {' '.join(self._arguments)} ---", flush=True)
+            print(self._printed.read_text(encoding="utf-8", errors="replace"), flush=True)
+        return code
+
+    def end(self) -> None:
+        if self._process is not None:
+            end(self._process)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -145,24 +188,31 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def count(record: Path, result: Result) -> None:
+def count(records: list[Path], result: Result) -> None:
     """Add up the recorded events; a test without an end hung or took the interpreter down."""
     open_tests: list[str] = []
-    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    # What could not be collected is refused by every lane and worker, and counts once.
+    refused: set[str] = set()
+    lines = [line for path in records if path.exists() for line in path.read_text("utf-8").splitlines()]
     for line in lines:
         event = json.loads(line)
+        test = event["test"]
+        if event["event"] == "began":
+            open_tests.append(test)
+            continue
+        if test in open_tests:
+            open_tests.remove(test)
+        elif test in refused:
+            continue
+        else:
+            refused.add(test)
         match event["event"]:
-            case "began":
-                open_tests.append(event["test"])
-                continue
             case "passed":
                 result.passed += 1
             case "skipped":
                 result.skipped += 1
             case _:
-                result.fail(f"failed: {event['test']}")
-        if event["test"] in open_tests:
-            open_tests.remove(event["test"])
+                result.fail(f"failed: {test}")
     for test in open_tests:
         result.fail(f"hung or crashed, and ended the run: {test}")
 
