@@ -290,7 +290,7 @@ async def test_ids_that_cannot_be() -> None:
             for id in ("mine", "", "t-1", "t-77"):
                 with pytest.raises(DuplicateTask, match=repr(id)):
                     create(id)
-        assert len(manager.tasks()) == 1 and grouped._running == 0
+        assert len(manager.tasks()) == 1 and grouped._slots.running == 0
         go.set()
         await first
         with pytest.raises(DuplicateTask):

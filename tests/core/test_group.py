@@ -219,7 +219,7 @@ async def test_a_long_lived_group_keeps_nothing_of_its_failures() -> None:
             await turns()
             gc.collect()
             assert [ref for ref in refs if ref() is not None] == []
-            assert not group.tasks and not group._errors and not group._gates and not group._gated
+            assert not group.tasks and not group._errors and not group._slots.gates and not group._slots.gated
 
 
 # --- stopping a subtree ---

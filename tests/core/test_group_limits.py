@@ -116,7 +116,7 @@ async def test_spawners_that_give_up_are_forgotten() -> None:
         for task in spawning:
             task.cancel()
         await asyncio.wait(spawning)
-        assert len(group._room) == 0
+        assert len(group._slots.rooms) == 0
         go.set()
         await turns()
         assert await (await group.spawn(value("next"))) == "next"
@@ -205,7 +205,7 @@ async def test_cancelled_between_its_gate_and_its_first_step() -> None:
         first.add_done_callback(lambda task: second.cancel())
         go.set()
         assert await third == 3
-        assert second.cancelled() and group._running == 0
+        assert second.cancelled() and group._slots.running == 0
 
 
 async def test_mass_cancellation_costs_each_task_once() -> None:
@@ -218,7 +218,7 @@ async def test_mass_cancellation_costs_each_task_once() -> None:
         waiting = [group.create_task(value(n)) for n in range(10_000)]
         await turns()
         asked = 0
-        gates = group._gates
+        gates = group._slots.gates
 
         class Gates(type(gates)):  # type: ignore[misc]
             def pop(self, *args: object) -> object:
@@ -231,16 +231,16 @@ async def test_mass_cancellation_costs_each_task_once() -> None:
                 asked += 1
                 return super().popitem(last=last)
 
-        group._gates = Gates(gates)
+        group._slots.gates = Gates(gates)
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
         await turns()
         assert asked <= 2 * len(waiting)
-        assert group.pending == 0 and group._running == 1 and not group._gated
+        assert group.pending == 0 and group._slots.running == 1 and not group._slots.gated
         go.set()
         await turns()
-        assert group._running == 0 and not group.tasks
+        assert group._slots.running == 0 and not group.tasks
 
 
 async def test_shutdown_of_a_full_group_is_bounded_work() -> None:
@@ -275,7 +275,7 @@ async def test_a_failing_task_frees_its_slot() -> None:
         last = group.create_task(value("last"))
         assert await last == "last"
         await asyncio.wait(tasks)
-        assert manager.stats().failed == 50 and group._running == 0
+        assert manager.stats().failed == 50 and group._slots.running == 0
 
 
 async def test_a_limit_without_a_manager() -> None:
@@ -329,7 +329,7 @@ def test_no_wake_up_is_lost(limit: int, max_pending: int | None, steps: list[tup
                     try:
                         tasks.append(group.create_task(work()))
                     except GroupFull:
-                        assert group._running >= limit and group.pending >= (max_pending or 0)
+                        assert group._slots.running >= limit and group.pending >= (max_pending or 0)
                 elif step == "spawn":
                     spawning.append(asyncio.create_task(spawn()))
                 elif step == "finish" and gates:
@@ -340,12 +340,12 @@ def test_no_wake_up_is_lost(limit: int, max_pending: int | None, steps: list[tup
                     spawning[number % len(spawning)].cancel()
                 else:
                     await asyncio.sleep(0)
-                assert group._running <= limit
+                assert group._slots.running <= limit
             await turns(10)
             # At rest: if somebody waits, every slot is taken.
             waiting = [task for task in spawning if not task.done()]
             if waiting or group.pending:
-                assert group._running == limit
+                assert group._slots.running == limit
             if waiting:
                 assert group.pending == max_pending
             # And everybody who waits gets his turn.
@@ -354,7 +354,7 @@ def test_no_wake_up_is_lost(limit: int, max_pending: int | None, steps: list[tup
                     gates.popleft().set()
                 await turns(10)
             assert all(task.done() for task in (*tasks, *spawning))
-            assert group._running == 0 and group.pending == 0 and not group._gated and not group._room
+            assert group._slots.running == 0 and group.pending == 0 and not group._slots.gated and not group._slots.rooms
             assert not group.tasks
 
     run_checked(main, timeout=20)

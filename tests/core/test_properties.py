@@ -104,7 +104,7 @@ class World:
             assert getattr(stats, status) == len(manager.tasks(status=status))
         assert len(roster.live) == stats.pending + stats.running
         assert roster.daemons == sum(record.daemon for record in roster.live.values())
-        assert 0 <= self.limited._running <= 2
+        assert 0 <= self.limited._slots.running <= 2
         assert len(self.isolated.tasks) == sum(r.group is self.isolated for r in roster.live.values())
         for info in infos:
             before = self.statuses.get(info.id, info.status)
@@ -154,7 +154,7 @@ def test_the_books_of_a_manager_balance(lives: list[tuple[str, int]]) -> None:
             roster = manager._roster
             assert not roster.live and not roster.watchers and not roster.holds
             for group in (world.isolated, world.limited):
-                assert not (group.tasks or group._gates or group._gated or group._running or group._errors)
+                assert not (group.tasks or group._slots.gates or group._slots.gated or group._slots.running or group._errors)
             for order in world.orders:  # retrieved, so that a failure nobody was given is not reported late
                 order.cancelled() or order.exception()
 

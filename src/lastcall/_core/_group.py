@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import weakref
-from collections import OrderedDict
 from collections.abc import Collection, Coroutine, Iterator, Mapping
 from contextvars import Context, Token
 from types import CoroutineType, TracebackType
@@ -28,7 +27,8 @@ from ._record import Extra, Record
 from ._report import ShutdownReport
 from ._roster import Roster
 from ._scope import Scope, current_scope
-from ._state import Kind, StopReason, TaskStatus
+from ._slots import Slots, behind
+from ._state import Kind, StopReason
 from ._stop import StopNode
 
 T = TypeVar("T")
@@ -89,24 +89,19 @@ class TaskGroup:
         self._aborting = False
         self._stopping = False
         self._emptied: asyncio.Future[None] | None = None
-        self._running = 0
-        self._gates: OrderedDict[asyncio.Task[Any], asyncio.Future[None]] = OrderedDict()
-        self._gated: dict[asyncio.Task[Any], Coroutine[Any, Any, Any]] = {}
-        self._room: OrderedDict[asyncio.Future[None], None] = (
-            OrderedDict()
-        )  # who leaves early is taken out at once
+        self._slots = Slots(limit, max_pending)
 
     def __repr__(self) -> str:
         words = [f" {self.name!r}" if self.name else ""]
         words += [f" tasks={len(self._tasks)}"] if self._tasks else []
-        words += [f" pending={self.pending}"] if self._gates else []
+        words += [f" pending={self.pending}"] if self.pending else []
         words += [" cancelling" if self._aborting else " stopping" if self._stopping else ""]
         return f"<TaskGroup{''.join(words)}>"
 
     @property
     def pending(self) -> int:
         """How many tasks wait for a slot."""
-        return len(self._gates)
+        return len(self._slots.gates)
 
     @property
     def tasks(self) -> frozenset[asyncio.Task[Any]]:
@@ -227,7 +222,7 @@ class TaskGroup:
             extra = None if id is None and labels is None else roster.make_extra(id, labels)
             if self.limit is None:
                 task = roster.spawn(coro, name, Kind.TASK, self, False, context, extra)
-            elif self._running < self.limit and not self._gates:
+            elif self._slots.is_one_free:
                 task = self._start(roster, coro, name, context, extra)
             else:
                 return self._queue(roster, coro, name, context, extra)
@@ -248,22 +243,15 @@ class TaskGroup:
         labels: Mapping[str, str] | None = None,
     ) -> asyncio.Task[T]:
         """`create_task` that waits for room instead of refusing: back-pressure on whoever produces work."""
-        while self._is_full():
-            room = asyncio.get_running_loop().create_future()
-            self._room[room] = None
-            try:
-                await room
-            except BaseException:
-                coro.close()
-                if room.done() and not room.cancelled():
-                    self._signal_room()  # the room was ours and we leave without taking it
-                raise
-            finally:
-                self._room.pop(room, None)
+        try:
+            await self._slots.wait_for_room()
+        except BaseException:
+            coro.close()
+            raise
         try:
             return self.create_task(coro, name=name, context=context, id=id, labels=labels)
         except BaseException:
-            self._signal_room()  # the same; and if the group is stopping, the next one is told so, too
+            self._slots.signal_room()  # not taken; and if the group is stopping, the next one is told so, too
             raise
 
     def group(
@@ -316,22 +304,14 @@ class TaskGroup:
             problem = RuntimeError(f"{self!r} is finished")
         elif self._aborting or (self._stopping and not roster.admits_late_in(self)):
             problem = ShuttingDown(f"{self!r} is shutting down and takes no new tasks")
-        elif self.max_pending is not None and self._is_full():
+        elif self._slots.are_full:
             problem = GroupFull(
-                f"{self!r} is full: {self._running} run (limit {self.limit}) and {self.pending} wait "
+                f"{self!r} is full: {self._slots.running} run (limit {self.limit}) and {self.pending} wait "
                 f"(max_pending {self.max_pending}); try later, or wait with `await group.spawn(...)`"
             )
         if problem is not None:
             _close_soon(coro)
             raise problem
-
-    # --- the limit -------------------------------------------------------------------------------------
-
-    def _is_full(self) -> bool:
-        if self.limit is None or self.max_pending is None:
-            return False
-        free = self.limit - self._running
-        return free <= 0 and len(self._gates) >= self.max_pending
 
     def _start(
         self,
@@ -341,11 +321,11 @@ class TaskGroup:
         context: Context | None,
         extra: Extra | None,
     ) -> asyncio.Task[T]:
-        self._running += 1
+        self._slots.running += 1
         try:
             return roster.spawn(coro, name, Kind.TASK, self, False, context, extra)
         except BaseException:
-            self._running -= 1
+            self._slots.running -= 1
             raise
 
     def _queue(
@@ -357,34 +337,10 @@ class TaskGroup:
         extra: Extra | None,
     ) -> asyncio.Task[T]:
         gate = roster.loop.create_future()
-        behind = _behind(gate, coro)
-        if isinstance(behind, CoroutineType):
-            behind.__qualname__ = str(getattr(coro, "__qualname__", "pending"))
-        task = roster.spawn(behind, name, Kind.TASK, self, False, context, extra, pending=True)
-        self._gates[task] = gate
-        self._gated[task] = coro
+        task = roster.spawn(behind(gate, coro), name, Kind.TASK, self, False, context, extra, pending=True)
+        self._slots.wait(task, gate, coro)
         self._tasks.add(task)
         return task
-
-    def _open_gates(self) -> None:
-        assert self.limit is not None and self._roster is not None
-        while self._gates and self._running < self.limit:
-            task, gate = self._gates.popitem(last=False)
-            record = self._roster.live.get(task)
-            if record is None or gate.done():
-                continue  # cancelled while it waited; its end is on the way
-            self._running += 1
-            record.status = TaskStatus.RUNNING
-            record.started_at = self._roster.clock()
-            gate.set_result(None)
-            self._signal_room()
-
-    def _signal_room(self) -> None:
-        while self._room:
-            room, _ = self._room.popitem(last=False)
-            if not room.done():
-                room.set_result(None)
-                return
 
     # --- called by the roster --------------------------------------------------------------------------
 
@@ -395,8 +351,8 @@ class TaskGroup:
 
     def _on_member_done(self, record: Record, task: asyncio.Task[Any], error: BaseException | None) -> None:
         self._tasks.discard(task)
-        if self.limit is not None:
-            self._release_slot(record, task)
+        if self.limit is not None and self._roster is not None:
+            self._slots.release(record, task, self._roster)
         if not self._tasks:
             self._tell_emptied()
         if error is None or self.on_error == "isolate":
@@ -409,9 +365,8 @@ class TaskGroup:
         if not self._aborting and not self._parent_cancelled:
             self._abort()
             if parent is None or parent.done():
-                self._aborting = (
-                    self._exiting
-                )  # a group without a block lives on after its members were cancelled
+                # A group without a block lives on after its members were cancelled.
+                self._aborting = self._exiting
             else:
                 self._parent_cancelled = True
                 parent.cancel()
@@ -424,19 +379,6 @@ class TaskGroup:
             if emptied is not None and not emptied.done() and not group._is_busy():
                 emptied.set_result(None)
             group = group._above
-
-    def _release_slot(self, record: Record, task: asyncio.Task[Any]) -> None:
-        coro = self._gated.pop(task, None)
-        if coro is not None:
-            coro.close()  # cancelled before its first step, it never ran, and would warn of that
-        if record.started_at is not None:
-            self._running -= 1
-        else:
-            self._gates.pop(task, None)
-            self._signal_room()
-        self._open_gates()
-        if not self._gates and self._running < (self.limit or 0):
-            self._signal_room()
 
     def _abort(self) -> None:
         """Cancel every child, once. What the parent itself was cancelled for is the children's reason too."""
@@ -531,16 +473,6 @@ class _Subtree:
 
     def size(self) -> int:
         return sum(len(group._tasks) for group in self._group._subtree())
-
-
-async def _behind(gate: asyncio.Future[None], coro: Coroutine[Any, Any, T]) -> T:
-    """The one wrapper there is: a task that must exist before it may start."""
-    try:
-        await gate
-    except BaseException:
-        coro.close()
-        raise
-    return await coro
 
 
 def _close_soon(coro: Any) -> None:

@@ -106,7 +106,9 @@ class ThreadLane:
             raise cancelled
         if call.error is not None:
             raise call.error
-        return call.result
+        # Taken out of the call, which its thread may hold a moment longer, or for ever if it is never run again.
+        result, call.result = call.result, None
+        return result
 
     async def _wait(self, call: ThreadCall) -> asyncio.CancelledError | None:
         cancelled: asyncio.CancelledError | None = None
