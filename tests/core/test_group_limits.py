@@ -354,7 +354,12 @@ def test_no_wake_up_is_lost(limit: int, max_pending: int | None, steps: list[tup
                     gates.popleft().set()
                 await turns(10)
             assert all(task.done() for task in (*tasks, *spawning))
-            assert group._slots.running == 0 and group.pending == 0 and not group._slots.gated and not group._slots.rooms
+            assert (
+                group._slots.running == 0
+                and group.pending == 0
+                and not group._slots.gated
+                and not group._slots.rooms
+            )
             assert not group.tasks
 
     run_checked(main, timeout=20)

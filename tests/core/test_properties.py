@@ -154,7 +154,13 @@ def test_the_books_of_a_manager_balance(lives: list[tuple[str, int]]) -> None:
             roster = manager._roster
             assert not roster.live and not roster.watchers and not roster.holds
             for group in (world.isolated, world.limited):
-                assert not (group.tasks or group._slots.gates or group._slots.gated or group._slots.running or group._errors)
+                assert not (
+                    group.tasks
+                    or group._slots.gates
+                    or group._slots.gated
+                    or group._slots.running
+                    or group._errors
+                )
             for order in world.orders:  # retrieved, so that a failure nobody was given is not reported late
                 order.cancelled() or order.exception()
 

@@ -108,7 +108,9 @@ async def test_colliding_routes_are_refused(route: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "route", [Route("/{path:path}", hello), Mount("/", app=Router()), Route("/{name}", hello)], ids=["path", "mount", "name"]
+    "route",
+    [Route("/{path:path}", hello), Mount("/", app=Router()), Route("/{name}", hello)],
+    ids=["path", "mount", "name"],
 )
 async def test_catch_all_routes_are_no_collision(route: Any) -> None:
     """A frontend mounted at the root matches every path and is still welcome."""

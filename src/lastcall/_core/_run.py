@@ -104,7 +104,8 @@ class _Home:
         return task
 
     def manager_opened(self, manager: TaskManager) -> None:
-        self._managers.append(manager)
+        # A program may open one after the other for months; what has closed cleanly has nothing more to say.
+        self._managers = [m for m in self._managers if m.report is None or not m.report.clean] + [manager]
         if asyncio.current_task() is self._task:
             self._bodies[manager] = manager._roster.hold("main", Kind.MAIN, None)
         if self._signum is not None:
