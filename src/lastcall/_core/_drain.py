@@ -27,6 +27,8 @@ _LISTED = 1000
 
 _BAD = frozenset({Outcome.CANCELLED, Outcome.FAILED, Outcome.REFUSED, Outcome.THREAD_LEFT})
 
+_CANCELLED, _FAILED = TaskStatus.CANCELLED, TaskStatus.FAILED
+
 _ENDLESS = frozenset({Kind.STREAM, Kind.WEBSOCKET})
 
 # The share of the cancel budget a critical section may use up; the rest is for cleaning up after the cancel.
@@ -187,7 +189,7 @@ class Drain:
         for record in records:
             # Before the cancel, which may end it at once. Whom others cancelled is not in here: that was not us.
             # Nor is an endless stream that had its grace: it was ended properly, and nothing of it is lost.
-            if record.kind not in _ENDLESS or record.grace_seconds is None:
+            if record.grace_seconds is None or record.kind not in _ENDLESS:
                 self._cut_off.add(record.number)
             self._roster.cancel(record, self._reason, latest=latest)
 
@@ -265,11 +267,10 @@ class Drain:
 
 
 def _outcome_of(record: Record) -> Outcome:
-    match record.status:
-        case TaskStatus.FAILED:
-            return Outcome.FAILED
-        case TaskStatus.CANCELLED:
-            return Outcome.CANCELLED
+    if record.status is _CANCELLED:
+        return Outcome.CANCELLED
+    if record.status is _FAILED:
+        return Outcome.FAILED
     return Outcome.STOPPED if record.extra is not None and record.extra.observed else Outcome.FINISHED
 
 

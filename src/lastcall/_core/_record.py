@@ -30,7 +30,6 @@ class Extra:
         "critical_depth",
         "critical_until",
         "error",
-        "grace_seconds",
         "id",
         "labels",
         "node",
@@ -47,7 +46,6 @@ class Extra:
         self.critical_until = 0.0
         self.observed = False
         self.swallowed = False
-        self.grace_seconds: float | None = None
         self.error: BaseException | None = None
 
 
@@ -59,6 +57,7 @@ class Record:
         "daemon",
         "ended_at",
         "extra",
+        "grace_seconds",
         "group",
         "kind",
         "name",
@@ -90,6 +89,7 @@ class Record:
         self.ended_at: float | None = None
         self.cancelled_at: float | None = None
         self.reason: StopReason | None = None
+        self.grace_seconds: float | None = None
         self.task: asyncio.Task[Any] | weakref.ref[asyncio.Task[Any]] | None = None
 
     @property
@@ -102,10 +102,6 @@ class Record:
         """The task behind this record, if it still exists."""
         task = self.task
         return task() if isinstance(task, weakref.ref) else task
-
-    @property
-    def grace_seconds(self) -> float | None:
-        return None if self.extra is None else self.extra.grace_seconds
 
     def ensure_extra(self) -> Extra:
         if self.extra is None:

@@ -185,9 +185,8 @@ class Roster:
 
     def hold(self, name: str, kind: Kind, grace_seconds: float | None) -> Record:
         """A record for work in somebody else's task. It counts until `release`."""
-        extra = Extra()
-        extra.grace_seconds = grace_seconds
-        record = Record(self._number(), name, kind, None, False, self.clock(), extra)
+        record = Record(self._number(), name, kind, None, False, self.clock(), None)
+        record.grace_seconds = grace_seconds
         record.task = asyncio.current_task()
         self.holds[record.number] = record
         return record
@@ -347,7 +346,7 @@ class Roster:
 
     def set_grace(self, record: Record, grace_seconds: float | None) -> None:
         """Give work a time of its own within the drain; while draining it is told of it at once."""
-        record.ensure_extra().grace_seconds = grace_seconds
+        record.grace_seconds = grace_seconds
         if self.deadlines is not None and self.node.reason is not None and record.ended_at is None:
             self.own_node(record).stop(self.node.reason, cancel_due(record, self.deadlines))
             if self.replan is not None:
