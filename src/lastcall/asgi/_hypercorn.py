@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Callable
 from typing import Protocol
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 
 
 class StopEvent(Protocol):
@@ -28,7 +28,7 @@ def stop_event() -> StopEvent | None:
 
 
 class EventPoll:
-    """Looks at the event every 50 ms on the loop's own timer, and calls once when it is set."""
+    """Looks at the event every 20 ms on the loop's own timer, and calls once when it is set."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, event: StopEvent, on_set: Callable[[], object]
