@@ -5,7 +5,8 @@
 It is what `make test` calls, with the Python of the project's own environment (`.venv`); the other versions
 get environments beside it (`.venv-3.12`). The full suite runs on the version at hand; the others leave out
 the tests with real servers and the measurements, unless `--all` asks for them. A version that is not found
-is named. The real servers, which arrange their own runs, go beside the other tests; what they print comes after.
+is named. The real servers arrange their own runs, and go alone: they measure how soon an application
+hears of its stop, and a machine full of other tests would be what they measure.
 With pytest arguments there is one plain run per version, with just these.
 """
 
@@ -121,19 +122,17 @@ def environment(python: Interpreter) -> Path:
 
 
 def run_pytest(executable: Path, lanes: list[list[str]], result: Result) -> None:
-    """Run pytest once per lane, all at the same time, and count what each wrote down, test by test.
-
-    The last lane prints as it goes; what the others print is shown when they have ended.
-    """
+    """Run pytest once per lane, one lane after the other, and count what each wrote down, test by test."""
     env = dict(os.environ)
     for name in ("PYTHONPATH", "PYTHONASYNCIODEBUG", "PYTHONWARNINGS", "PYTEST_ADDOPTS"):
         env.pop(name, None)  # a developer's shell must not decide what a run means
     with tempfile.TemporaryDirectory() as folder:
         runs = [Lane(Path(folder) / str(n), arguments) for n, arguments in enumerate(lanes)]
+        codes: list[int] = []
         try:
             for run in runs:
-                run.start(executable, env, shown=run is runs[-1])
-            codes = [run.wait() for run in reversed(runs)]
+                run.start(executable, env)
+                codes.append(run.wait())
         except KeyboardInterrupt:
             # The terminal told pytest too; it needs a moment to end its servers.
             for run in runs:
@@ -147,32 +146,23 @@ def run_pytest(executable: Path, lanes: list[list[str]], result: Result) -> None
 
 
 class Lane:
-    """One pytest process, its record, and what it printed."""
+    """One pytest process and its record."""
 
     def __init__(self, folder: Path, arguments: list[str]) -> None:
         folder.mkdir()
         self.record = folder / "results.jsonl"
-        self._printed = folder / "printed"
         self._arguments = arguments
-        self._shown = False
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, executable: Path, env: dict[str, str], *, shown: bool) -> None:
-        self._shown = shown
+    def start(self, executable: Path, env: dict[str, str]) -> None:
         command = [executable, "-m", "pytest", "-q", *self._arguments]
         env = {**env, "LASTCALL_RESULTS": str(self.record)}
-        with self._printed.open("wb") as file:
-            output = None if shown else file
-            self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
+        self._process = subprocess.Popen(command, cwd=ROOT, env=env)
 
     def wait(self) -> int:
-        """Its exit code; shows what it has printed, if that was not seen yet."""
+        """Its exit code."""
         assert self._process is not None
-        code = self._process.wait()
-        if not self._shown:
-            print(f"--- {' '.join(self._arguments)} ---", flush=True)
-            print(self._printed.read_text(encoding="utf-8", errors="replace"), flush=True)
-        return code
+        return self._process.wait()
 
     def end(self) -> None:
         if self._process is not None:

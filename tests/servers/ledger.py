@@ -67,8 +67,19 @@ def wait_for(path: Path, wanted: Callable[[list[Entry]], bool], *, seconds: floa
 
 
 def run_delay(pid: int | str = "self") -> float:
-    """Seconds a main thread was ready to run and had no processor: the machine's share of a latency."""
+    """Seconds a process was ready to run and had no processor: the machine's share of a latency.
+
+    All its threads count: one that was preempted while it held the interpreter makes the others wait with it.
+    """
     try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return 0.0
+    return sum(_waited(thread / "schedstat") for thread in threads)
+
+
+def _waited(schedstat: Path) -> float:
+    try:
+        return int(schedstat.read_text().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
