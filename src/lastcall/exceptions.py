@@ -63,3 +63,84 @@ class ServiceGaveUp(LastcallError, RuntimeError):
 
 class InstallError(LastcallError, RuntimeError):
     """`install` could not be done: done twice, too late, or its prefix collides with a route. Nothing was changed."""
+
+
+class JobError(LastcallError):
+    """The base of all errors of durable jobs."""
+
+
+class UnknownJob(JobError, LookupError):
+    """No such job: the id is wrong, or the job was pruned after its retention or purged."""
+
+
+class UnknownTaskName(JobError, LookupError):
+    """No task of this name is declared on this `Jobs`. Import the module that declares it, or correct the name."""
+
+
+class BadDeclaration(JobError, ValueError):
+    """A task, an option or a schedule was declared in a way that cannot work. The message names it."""
+
+
+class BadArguments(JobError, TypeError):
+    """Arguments that do not fit the task, or cannot be written down as JSON. Nothing was written."""
+
+
+class BadResult(JobError, TypeError):
+    """A result that does not fit the function's annotation, or cannot be written down as JSON."""
+
+
+class PayloadTooLarge(JobError, ValueError):
+    """Arguments, a result, a step's value or an event above `max_payload_bytes`. Store it elsewhere, pass its name."""
+
+
+class KeyConflict(JobError, ValueError):
+    """A job with this key exists with other arguments. Nothing was written; choose another key, or look the job up."""
+
+
+class StepMismatch(JobError, RuntimeError):
+    """The code asked for another step than the one that is recorded at this place; the message names both.
+
+    The function was changed while the job was under way. Put the step back, or declare the changed function with
+    another `version=` and let workers with the old code finish the old jobs.
+    """
+
+
+class StepCollision(JobError, ValueError):
+    """Two steps of one job had the same name at the same time. Give each its own `name=`."""
+
+
+class StepUnknownOutcome(JobError, RuntimeError):
+    """A step declared `once` was decided to have failed, by `job.resolve(step, error=...)`."""
+
+
+class NotInJob(JobError, RuntimeError):
+    """A step or its context was used outside the attempt it belongs to: in no job, or after the attempt had ended."""
+
+
+class JobFailed(JobError, RuntimeError):
+    """The job whose result was asked for has failed. `error` has the type, the message and the traceback."""
+
+    def __init__(self, message: str, error: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.error = error or {}
+
+
+class JobCancelled(JobError, RuntimeError):
+    """The job whose result was asked for was cancelled."""
+
+
+class LeaseLost(JobError, RuntimeError):
+    """This attempt is over: its worker was taken for dead, and another one has the job. Nothing it does counts."""
+
+
+class UnknownEngine(JobError, ValueError):
+    """No engine has this URL's scheme, or its extra is not installed; the message says what to install."""
+
+
+class EngineUnavailable(JobError, RuntimeError):
+    """The store cannot be used now: full, locked, read-only, away, corrupt or vanished. The message says which, and
+    what to do. Nothing was written. Workers pause and come back by themselves."""
+
+
+class SchemaTooNew(JobError, RuntimeError):
+    """The store was written by a newer lastcall. Upgrade this one; nothing was changed."""

@@ -1,0 +1,170 @@
+"""The port between jobs and where they are kept: the verbs that an engine implements.
+
+Who calls it: the services of a worker, and the handles that users hold. Who implements it: `lastcall.engines`.
+There is no SQL above this line and no policy below it, but for what must be decided inside a transaction
+(`_policy.after_loss`, who is held back by a limit), which is a pure function that engines call.
+
+Rules for every engine:
+
+- A verb returns after its commit. A verb that raises has written nothing.
+- A verb that carries a fence, `(job_id, attempt)`, does what it says only while that attempt is the running one;
+  otherwise it changes nothing and answers *lost* (False or None).
+- Time is the engine's clock. A wall clock that jumps moves due times with it, but ends no lease.
+- Trouble with the store (full, locked, away, read-only, corrupt, vanished) is `EngineUnavailable`, whose message says
+  what to do. The engine tries again at the next call, so callers may.
+- Verbs may be called from many tasks at once; what is called together may be committed together.
+- A cancelled caller does not take back what is on its way to the store.
+
+The interface may change until 1.0; `lastcall.testing.conformance` is the suite that an engine must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from .._core._state import StopReason
+from ._rows import (
+    AttemptEnd,
+    AttemptRow,
+    ClaimRequest,
+    ClaimResult,
+    EventRow,
+    JobQuery,
+    JobRow,
+    NewEvent,
+    NewJob,
+    Overview,
+    Renewal,
+    Rescued,
+    StepRecord,
+    StepRow,
+    Submitted,
+    WorkerRow,
+)
+from ._state import CancelOutcome, JobStatus
+
+
+class Engine(Protocol):
+    """Where jobs, steps and events live."""
+
+    # --- its own life ---
+
+    async def open(self) -> None:
+        """Connect, and create or migrate the schema. Opening again is harmless.
+
+        Raises `SchemaTooNew` for a store of a newer version (nothing is changed), `EngineUnavailable`.
+        """
+
+    async def close(self) -> None:
+        """Write what is on its way and let go. Closing again, or before opening, is harmless."""
+
+    def listen(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Call `on_change()` on the loop, soon after another process or connection has changed something.
+
+        A hint: may come without cause or, rarely, not at all; whoever listens asks again now and then by itself.
+        What this engine object itself was told to write is no news. Returns what ends the listening.
+        """
+
+    # --- jobs, from outside ---
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
+        """Write all of the jobs, or, if a key conflicts, none. A key is compared within its task name and holds as
+        long as its job is kept; arguments are compared as text."""
+
+    async def get(self, job_ids: Sequence[str]) -> list[JobRow]:
+        """The jobs that exist among these, in the order asked for."""
+
+    async def find(self, query: JobQuery) -> list[JobRow]:
+        """The jobs that fit, newest first."""
+
+    async def attempts(self, job_id: str) -> list[AttemptRow]:
+        """All attempts of a job, the first one first; empty if it is unknown."""
+
+    async def steps(self, job_id: str) -> list[StepRow]:
+        """All recorded steps of a job in the order in which they were first recorded."""
+
+    async def cancel(self, job_id: str, reason: StopReason) -> CancelOutcome:
+        """Cancel for good: at once what does not run, and by request what does (`Renewal.cancels` tells its worker)."""
+
+    async def retry(self, job_id: str) -> JobStatus | None:
+        """Queue a failed or cancelled job again, with its completed steps, its counts of failures and losses at 0.
+
+        Answers the status it has now (a job that has not failed or been cancelled is left as it is); None: unknown.
+        """
+
+    async def send(self, job_id: str, name: str, data: str) -> JobStatus | None:
+        """Deliver a message: to the wait for that name if there is one, or kept until there is; first sent, first
+        received. Answers the job's status afterwards; a final one means that it was not kept. None: unknown."""
+
+    async def purge(self, job_id: str) -> JobStatus | None:
+        """Delete an ended job with all that belongs to it. Answers its status; only a final one was deleted."""
+
+    async def append_events(self, job_id: str, attempt: int | None, events: Sequence[NewEvent]) -> int | None:
+        """Append to the job's log; the `seq` of the last one. `attempt` None: from outside, without a fence.
+
+        None: lost, or the job is unknown.
+        """
+
+    async def read_events(self, job_id: str, after: int, limit: int) -> list[EventRow]:
+        """The events whose `seq` is greater than `after`, in order."""
+
+    async def overview(self) -> Overview:
+        """Counts, workers and schedules."""
+
+    # --- jobs, from a worker ---
+
+    async def claim(self, request: ClaimRequest) -> ClaimResult:
+        """Make scheduled jobs and waits that are due ready; then take up to `limit` queued jobs that fit.
+
+        Higher priority first, then the older. Limits hold over all workers. The attempt number of each is one more
+        than before. A worker that has not joined, or was taken for dead, gets nothing.
+        """
+
+    async def finish(self, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
+        """End attempts, each under its fence. Answers the job's new status, or None: lost.
+
+        A cancel that was requested wins over `HandedOver`, `Suspended` and a retry; a result or a final failure
+        stands. An end frees its place under a limit, and wakes the job that waited for it.
+        """
+
+    async def record_step(self, job_id: str, attempt: int, step: StepRecord) -> bool:
+        """Write a step, or write it anew; a completed one is never changed. False: lost."""
+
+    # --- workers ---
+
+    async def join(self, worker: WorkerRow) -> None:
+        """Begin a lease of `worker.lease_seconds`."""
+
+    async def renew(self, worker_id: str) -> Renewal:
+        """Prolong the lease, if nobody has ended it, and hear of cancels."""
+
+    async def resign(self, worker_id: str) -> int:
+        """End the lease. What the worker still holds is handed over: how many jobs that were."""
+
+    async def rescue(self, worker_id: str) -> list[Rescued]:
+        """Take the jobs of workers that are dead: their lease is over, or their process on this machine is gone.
+
+        Never this worker itself. Each attempt is `lost`; `_policy.after_loss` says what the job becomes.
+        """
+
+    # --- time ---
+
+    async def fire(self, schedule: str, tick: float, job: NewJob | None) -> bool:
+        """If `tick` is later than the schedule's last one: move it on, and submit `job` (None: passed over).
+
+        False: another worker was first.
+        """
+
+    async def prune(self, limit: int) -> int:
+        """Delete up to `limit` ended jobs whose retention is over and whose parent, if any, has ended. How many."""
+
+
+class SupportsTransactions(Protocol):
+    """An engine in which a step's record can be committed together with the user's own rows."""
+
+    async def transact(
+        self, job_id: str, attempt: int, step: StepRecord, work: Callable[[Any], str]
+    ) -> str | None:
+        """Call `work(connection)` in a transaction and commit what it wrote with the step, completed with the JSON it
+        returned. None: lost, and nothing was written. What `work` raises is raised here, and nothing was written."""
