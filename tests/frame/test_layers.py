@@ -9,6 +9,9 @@ from tests.frame.floorplan import PACKAGE, ROOT, Import, imports, modules, place
 THIRD_PARTY = {
     "lastcall.starlette": {"starlette"},
     "lastcall.fastapi": {"fastapi"},
+    "lastcall.jobs._codec": {"pydantic", "pydantic_core"},
+    "lastcall.jobs._ids": {"uuid_utils"},
+    "lastcall.jobs._scheduler": {"cronsim"},
     "lastcall.demo": {"fastapi", "pydantic", "rich", "uvicorn"},
     "lastcall.cli": {"rich", "typer", "uvicorn"},
 }

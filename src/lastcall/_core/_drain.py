@@ -267,6 +267,8 @@ class Drain:
 
 
 def _outcome_of(record: Record) -> Outcome:
+    if record.extra is not None and record.extra.handed_over:
+        return Outcome.HANDED_OVER
     if record.status is _CANCELLED:
         return Outcome.CANCELLED
     if record.status is _FAILED:

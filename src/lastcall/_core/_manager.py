@@ -113,6 +113,7 @@ class TaskManager:
             keep_errors=self._keep_errors,
             on_error=self._on_error,
         )
+        self._roster.owner = self
         self._threads = ThreadLane(self._roster, self._max_threads)
         self._resources = Resources(self._roster.clock)
         self._groups = weakref.WeakValueDictionary()

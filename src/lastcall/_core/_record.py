@@ -30,6 +30,7 @@ class Extra:
         "critical_depth",
         "critical_until",
         "error",
+        "handed_over",
         "id",
         "labels",
         "node",
@@ -46,6 +47,7 @@ class Extra:
         self.critical_until = 0.0
         self.observed = False
         self.swallowed = False
+        self.handed_over = False
         self.error: BaseException | None = None
 
 

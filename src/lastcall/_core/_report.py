@@ -12,10 +12,11 @@ from ._state import Kind, StopReason
 
 
 class Outcome(StrEnum):
-    """How one piece of work met the shutdown."""
+    """How one piece of work met the shutdown. `handed_over`: a durable job, given back unharmed."""
 
     FINISHED = "finished"
     STOPPED = "stopped"
+    HANDED_OVER = "handed_over"
     CANCELLED = "cancelled"
     FAILED = "failed"
     REFUSED = "refused"

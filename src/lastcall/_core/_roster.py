@@ -64,6 +64,7 @@ class Roster:
         on_error: OnError | None,
     ) -> None:
         self.loop = loop
+        self.owner: object | None = None  # the manager, for those who find the roster through a scope
         self.clock: Clock = clock_of(loop)
         self.node = StopNode(self.clock)
         self.scope = Scope(self)

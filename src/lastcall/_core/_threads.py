@@ -80,6 +80,11 @@ class ThreadLane:
         label = name or getattr(fn, "__qualname__", type(fn).__qualname__)
         return roster.spawn(self._follow(call), label, Kind.THREAD, None, daemon, None, extra, pending=True)
 
+    def add_room(self, calls: int) -> None:
+        """Run so many more calls at once: a worker's jobs must not wait for each other's threads."""
+        self._max_threads += calls
+        self._free += calls
+
     async def call(self, fn: Callable[[], T]) -> T:
         """Call a blocking function as a part of the task that runs now."""
         done = self._roster.loop.create_future()

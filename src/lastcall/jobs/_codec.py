@@ -1,0 +1,254 @@
+"""Arguments and results as JSON and back, from a function's own annotations.
+
+The only file that imports pydantic. Who calls it: declarations (arguments, results) and steps (results).
+What can go wrong: annotations that name nothing, values that do not fit, values that JSON cannot hold; each is an
+error that names the function, before anything is written.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from ..exceptions import BadArguments, BadDeclaration, BadResult
+
+# NaN and infinity as words and bytes as base64, so that what is read back is what was written.
+_CONFIG = ConfigDict(
+    extra="forbid", ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64"
+)
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_DUMP_ERRORS = (PydanticSerializationError, ValueError, TypeError, RecursionError, AttributeError)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """How messages call a function."""
+    return str(getattr(fn, "__qualname__", None) or type(fn).__qualname__)
+
+
+def hints_of(fn: Callable[..., Any], localns: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The annotations of a function, as types. Raises `BadDeclaration` for a name that means nothing."""
+    target = fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
+    try:
+        return typing.get_type_hints(target, localns=dict(localns or {}), include_extras=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise BadDeclaration(
+            f"the annotations of {name_of(fn)} cannot be resolved: {error}; "
+            "define or import the type at module level"
+        ) from error
+
+
+def return_hint_of(fn: Callable[..., Any]) -> Any:
+    """What a function says it returns; Any if it says nothing. Its other annotations need not mean anything here."""
+    target = fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
+    written = getattr(target, "__annotations__", {}).get("return", Any)
+    if not isinstance(written, str):
+        return written
+    only = types.FunctionType((lambda: None).__code__, getattr(target, "__globals__", {}), name_of(fn))
+    only.__annotations__ = {"return": written}
+    return hints_of(only)["return"]
+
+
+class ValueCodec:
+    """One value of one type, as JSON."""
+
+    def __init__(self, annotation: Any, what: str) -> None:
+        self._what = what
+        self._adapter = adapter = _adapter(annotation, what)
+        self._validate = adapter.validator.validate_python
+        self._to_json = adapter.serializer.to_json
+        self._is_none = annotation is None or annotation is type(None)
+
+    def dump(self, value: Any) -> str:
+        """Raises `BadResult`."""
+        if value is None and self._is_none:
+            return "null"
+        try:
+            return self._to_json(self._validate(value)).decode()
+        except ValidationError as error:
+            raise BadResult(f"{self._what} does not fit its annotation: {_first(error)}") from error
+        except _DUMP_ERRORS as error:
+            raise BadResult(f"{self._what} cannot be written as JSON: {error}") from error
+
+    def load(self, text: str) -> Any:
+        """Raises `BadResult` for a text that does not fit (the annotation has changed, or the row is corrupt)."""
+        try:
+            return self._adapter.validate_json(text)
+        except ValidationError as error:
+            raise BadResult(f"what is stored for {self._what} does not fit: {_first(error)}") from error
+
+
+class ArgumentsCodec:
+    """The arguments of one function, as one JSON object by parameter name. `skip`: leading ones that are not stored.
+
+    A model with one numbered field per parameter, the parameter's name as its alias: so that any name will do.
+    """
+
+    def __init__(self, fn: Callable[..., Any], skip: int, hints: Mapping[str, Any]) -> None:
+        self._name = name_of(fn)
+        self.signature = signature = _signature_without(fn, skip)
+        parameters = list(signature.parameters.values())
+        self._positional = [p.name for p in parameters if p.kind in _POSITIONAL]
+        self._positional_only = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_ONLY]
+        self._star = next((p.name for p in parameters if p.kind is Parameter.VAR_POSITIONAL), None)
+        self._double_star = next((p.name for p in parameters if p.kind is Parameter.VAR_KEYWORD), None)
+        self._simple = self._star is None and self._double_star is None and not self._positional_only
+        self._names = {f"p{n}": p.name for n, p in enumerate(parameters)}
+        fields = {f"p{n}": _field(p, hints.get(p.name, Any)) for n, p in enumerate(parameters)}
+        adapter = _adapter(_model(self._name, fields), f"an argument of {self._name}")
+        self._validate = adapter.validator.validate_python
+        self._validate_json = adapter.validator.validate_json
+        self._to_json = adapter.serializer.to_json
+
+    def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Raises `BadArguments`, which names the task and the argument."""
+        if self._simple and len(args) <= len(self._positional) and not (args and kwargs):
+            values = dict(zip(self._positional, args, strict=False)) if args else dict(kwargs)
+        else:
+            values = self._bind(args, kwargs)
+        try:
+            return self._dump(self._validate(values))
+        except ValidationError as error:
+            raise self._wrong(error) from error
+
+    def check_json(self, values: Any) -> str:
+        """The same from plain JSON values by name (an HTTP request, a command line)."""
+        if not isinstance(values, dict):
+            raise BadArguments(
+                f"arguments for {self._name} must be an object by parameter name, not {_short(values)}"
+            )
+        try:
+            return self._dump(self._validate_json(to_json(values)))
+        except ValidationError as error:
+            raise self._wrong(error) from error
+
+    def load(self, text: str) -> tuple[Sequence[Any], dict[str, Any]]:
+        """What to call the function with. Raises `BadArguments` if the stored text does not fit (any more)."""
+        try:
+            model = self._validate_json(text)
+        except ValidationError as error:
+            raise BadArguments(
+                f"the stored arguments do not fit {self._name}{self.signature}: {_first(error)}"
+            ) from error
+        names, given = self._names, model.__pydantic_fields_set__
+        values = {names[field]: value for field, value in model.__dict__.items() if field in given}
+        if self._simple:
+            return (), values
+        star = values.pop(self._star, []) if self._star is not None else []
+        more = values.pop(self._double_star, {}) if self._double_star is not None else {}
+        leading = self._positional if star else self._positional_only
+        args = [values.pop(name) for name in leading if name in values]
+        return (*args, *star), {**values, **more}
+
+    def _dump(self, model: Any) -> str:
+        try:
+            return self._to_json(model, by_alias=True, exclude_unset=True).decode()
+        except _DUMP_ERRORS as error:
+            raise BadArguments(f"arguments for {self._name} cannot be written as JSON: {error}") from error
+
+    def _wrong(self, error: ValidationError) -> BadArguments:
+        return BadArguments(f"wrong arguments for {self._name}{self.signature}: {_first(error)}")
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadArguments(f"wrong arguments for {self._name}{self.signature}: {error}") from None
+        values = dict(bound.arguments)
+        if self._star in values:
+            values[self._star] = list(values[self._star])
+        return values
+
+
+def dump_plain(value: Any, what: str) -> str:
+    """A value without an annotation: by its own type. Raises `BadResult`."""
+    try:
+        return to_json(value, inf_nan_mode="strings", bytes_mode="base64").decode()
+    except _DUMP_ERRORS as error:
+        raise BadResult(f"{what} cannot be written as JSON: {error}") from error
+
+
+def load_plain(text: str | None) -> Any:
+    """JSON as plain Python values."""
+    return None if text is None else from_json(text)
+
+
+def fingerprint_text(args: Sequence[Any]) -> bytes:
+    """The arguments of a step as bytes that are the same on every run: what JSON cannot hold counts by its type."""
+    return to_json(args, fallback=lambda value: f"<{type(value).__qualname__}>", inf_nan_mode="strings")
+
+
+def dump_error(error: BaseException, traceback_text: str) -> str:
+    """An exception as the JSON that a job keeps."""
+    message = str(error)
+    return json.dumps({"type": type(error).__qualname__, "message": message, "traceback": traceback_text})
+
+
+def _signature_without(fn: Callable[..., Any], skip: int) -> inspect.Signature:
+    signature = inspect.signature(fn)
+    return signature.replace(
+        parameters=list(signature.parameters.values())[skip:], return_annotation=inspect.Signature.empty
+    )
+
+
+def _field(parameter: Parameter, hint: Any) -> Any:
+    if parameter.kind is Parameter.VAR_POSITIONAL:
+        return list[hint], Field(default=None, alias=parameter.name)
+    if parameter.kind is Parameter.VAR_KEYWORD:
+        return dict[str, hint], Field(default=None, alias=parameter.name)
+    if parameter.default is Parameter.empty:
+        return hint, Field(alias=parameter.name)
+    return hint, Field(
+        default=None, alias=parameter.name
+    )  # left out when it is not given: the function has it
+
+
+def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:
+    try:
+        return create_model(f"Arguments of {name}", __config__=_CONFIG, **fields)
+    except Exception as error:
+        raise BadDeclaration(
+            f"an argument of {name} has a type that cannot be written as JSON: {error}"
+        ) from error
+
+
+def _adapter(annotation: Any, what: str) -> TypeAdapter[Any]:
+    try:
+        try:
+            return TypeAdapter(annotation, config=_CONFIG)
+        except PydanticUserError as error:
+            if error.code != "type-adapter-config-unused":
+                raise
+            return TypeAdapter(annotation)  # a model has settings of its own
+    except Exception as error:
+        raise BadDeclaration(f"{what} has a type that cannot be written as JSON: {error}") from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint in one line, and how many more there are."""
+    complaints = error.errors(include_url=False, include_context=False)
+    where = ".".join(str(part) for part in complaints[0]["loc"])
+    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
+    got = "" if complaints[0]["type"] == "missing" else f", got {_short(complaints[0]['input'])}"
+    return f"{where + ': ' if where else ''}{complaints[0]['msg']}{got}{more}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

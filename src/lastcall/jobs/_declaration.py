@@ -1,0 +1,287 @@
+"""A declared task: a function that can be submitted. Made by `jobs.task`, called by users, read by workers.
+
+Why options are not keywords of `submit`: a type checker cannot know a call that takes the function's own parameters
+and some of ours besides (PEP 612 forbids it), and a parameter named `key` or `queue` would be ambiguous. So
+`task.options(key=...)` gives a task that differs in these, and `submit` has exactly the function's signature.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+
+from ..exceptions import BadArguments, BadDeclaration
+from ._client import Client
+from ._codec import ArgumentsCodec, ValueCodec, hints_of, name_of
+from ._context import Context
+from ._ids import new_id
+from ._job import Job, to_epoch
+from ._rows import NewJob
+from ._settings import Settings, seconds, text, whole
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+C = TypeVar("C")
+
+
+class Options(NamedTuple):
+    """What one submission may say about itself; None: as declared."""
+
+    key: str | None = None
+    delay_seconds: float | None = None
+    due_at: float | None = None
+    priority: int | None = None
+    queue: str | None = None
+    labels: str | None = None
+    retries: int | None = None
+    timeout_seconds: float | None = None
+    retention_seconds: float | None = None
+    parent_id: str | None = None
+
+
+_NO_OPTIONS = Options()
+
+
+class Call(NamedTuple, Generic[R_co]):
+    """A call of a task, checked and ready to be submitted: by `jobs.submit_many`, or by `ctx.start` as a child."""
+
+    job: NewJob
+    task: Task[..., R_co]
+
+
+class Task(Generic[P, R]):
+    """A task that can be submitted, with the signature of its function, its context left out.
+
+    job = await analyse.submit("docs/")
+    job = await analyse.options(key="docs-2026-11", delay=60, priority=5).submit("docs/")
+    jobs = await jobs.submit_many([analyse.call(folder) for folder in folders])
+    """
+
+    def __init__(
+        self, client: Client, fn: Callable[..., Any], settings: Settings, localns: Mapping[str, Any] | None
+    ) -> None:
+        self._client = client
+        self._localns = localns
+        self._options = _NO_OPTIONS
+        self.fn = fn
+        self.settings = settings
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self._hints: dict[str, Any] | None = None
+        self._takes_context: bool | None = None
+        self._arguments: ArgumentsCodec | None = None
+        self._result: ValueCodec | None = None
+        self.__doc__ = fn.__doc__
+        self.__name__ = getattr(fn, "__name__", settings.name)
+        self.__qualname__ = name_of(fn)
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+
+    def __repr__(self) -> str:
+        version = f" version {self.settings.version!r}" if self.settings.version else ""
+        return f"<Task {self.settings.name!r}{version}>"
+
+    @property
+    def name(self) -> str:
+        """The name under which its jobs are stored."""
+        return self.settings.name
+
+    # --- submitting ------------------------------------------------------------------------------------
+
+    def options(
+        self,
+        *,
+        key: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        retention: float | None = None,
+    ) -> Task[P, R]:
+        """The same task, whose submissions differ in these.
+
+        `key`: submitted again with the same key, the same job is returned; with other arguments it is refused. It holds
+        as long as the job is kept. `delay` (seconds) or `at` (a naive time is UTC): not before. `priority`: higher is
+        first (default 0). `labels`: for finding it. `retries`, `timeout` (seconds per attempt), `retention` (seconds
+        that the ended job is kept): in place of what was declared.
+
+        Raises `BadDeclaration` for values that make no sense.
+        """
+        where = f"options of {self.name!r}: "
+        if delay is not None and at is not None:
+            raise BadDeclaration(f"{where}delay and at exclude each other; give one")
+        if at is not None and not isinstance(at, datetime):
+            raise BadDeclaration(f"{where}at must be a datetime, not {at!r}")
+        new = Options(
+            key=None if key is None else text(where + "key", key),
+            delay_seconds=None if delay is None else seconds(where + "delay", delay),
+            due_at=None if at is None else to_epoch(at),
+            priority=None if priority is None else whole(where + "priority", priority, -1_000_000),
+            queue=None if queue is None else text(where + "queue", queue),
+            labels=None if labels is None else _labels(where, labels),
+            retries=None if retries is None else whole(where + "retries", retries, 0),
+            timeout_seconds=None if timeout is None else seconds(where + "timeout", timeout, zero=False),
+            retention_seconds=None if retention is None else seconds(where + "retention", retention),
+        )
+        given = {name: value for name, value in new._asdict().items() if value is not None}
+        return self._with(self._options._replace(**given))
+
+    def _with(self, options: Options) -> Task[P, R]:
+        other: Task[P, R] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._options = options
+        return other
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Check a call without submitting it. Raises `BadArguments`, `PayloadTooLarge`."""
+        return Call(self._new_job(args, kwargs), self)
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Write the job down and return its handle; after this it runs to its end, whatever dies.
+
+        Raises `BadArguments`, `PayloadTooLarge`, `KeyConflict` (nothing was written), `EngineUnavailable`.
+        """
+        client = self._client
+        (answer,) = await client.submit((self._new_job(args, kwargs),))
+        return Job(client, answer.id, self.result)
+
+    async def submit_json(self, values: Any) -> Job[R]:
+        """The same with the arguments as plain JSON values by parameter name, as an HTTP request has them."""
+        args = self.arguments.check_json(values)
+        (answer,) = await self._client.submit((self._job_of(args, None),))
+        return Job(self._client, answer.id, self.result)
+
+    def _new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
+        codec = self._arguments if self._arguments is not None else self.arguments
+        limit_key = None
+        if self.settings.concurrency_key is not None:
+            limit_key = self._limit_key(args, kwargs)
+        return self._job_of(codec.dump(args, kwargs), limit_key)
+
+    def _job_of(self, args: str, limit_key: str | None) -> NewJob:
+        settings, options = self.settings, self._options
+        self._client.check_size(args, f"the arguments of {settings.name!r}")
+        if options is _NO_OPTIONS and limit_key is None:
+            return NewJob(
+                new_id(),
+                settings.name,
+                args,
+                settings.version,
+                settings.queue,
+                settings.priority,
+                max_lost=settings.max_lost,
+                max_attempts=settings.max_attempts,
+                retention_seconds=settings.retention_seconds,
+            )
+        return NewJob(
+            id=new_id(),
+            task=settings.name,
+            args=args,
+            version=settings.version,
+            queue=settings.queue if options.queue is None else options.queue,
+            priority=settings.priority if options.priority is None else options.priority,
+            delay_seconds=options.delay_seconds,
+            due_at=options.due_at,
+            key=options.key,
+            limit_key=limit_key,
+            limit=None if limit_key is None else settings.concurrency_per_key,
+            labels=options.labels,
+            options=_run_options(options),
+            parent_id=options.parent_id,
+            max_lost=settings.max_lost,
+            max_attempts=settings.max_attempts,
+            retention_seconds=(
+                settings.retention_seconds if options.retention_seconds is None else options.retention_seconds
+            ),
+        )
+
+    def _limit_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        wanted = self.settings.concurrency_key
+        try:
+            if callable(wanted):
+                value = wanted(*args, **kwargs)
+            else:
+                bound = self.arguments.signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                value = bound.arguments[wanted]
+        except TypeError as error:
+            raise BadArguments(
+                f"wrong arguments for {self.name}{self.arguments.signature}: {error}"
+            ) from None
+        return f"{self.name}:{value}"
+
+    # --- what workers need -----------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Read the annotations. Raises `BadDeclaration` for what cannot be stored. Done at the first use, not at
+        import, so that types defined later in the module are known."""
+        if self._arguments is not None:
+            return
+        self._hints = hints = hints_of(self.fn, self._localns)
+        parameters = list(inspect.signature(self.fn).parameters.values())
+        self._takes_context = bool(parameters) and hints.get(parameters[0].name) is Context
+        self._result = ValueCodec(hints.get("return", Any), f"the result of {self.name!r}")
+        arguments = ArgumentsCodec(self.fn, int(self._takes_context), hints)
+        wanted = self.settings.concurrency_key
+        if isinstance(wanted, str) and wanted not in arguments.signature.parameters:
+            raise BadDeclaration(
+                f"task {self.name!r}: concurrency_key {wanted!r} is none of its parameters {arguments.signature}"
+            )
+        self._arguments = arguments
+
+    @property
+    def takes_context(self) -> bool:
+        self.prepare()
+        return bool(self._takes_context)
+
+    @property
+    def arguments(self) -> ArgumentsCodec:
+        self.prepare()
+        assert self._arguments is not None
+        return self._arguments
+
+    @property
+    def result(self) -> ValueCodec:
+        self.prepare()
+        assert self._result is not None
+        return self._result
+
+
+class ContextTask(Task[P, R], Generic[P, R, C]):
+    """A task whose function takes a `Context` first."""
+
+    def __call__(self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Call the function itself; nothing is submitted."""
+        result: C = self.fn(ctx, *args, **kwargs)
+        return result
+
+
+class PlainTask(Task[P, R], Generic[P, R, C]):
+    """A task whose function takes its own arguments only."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Call the function itself; nothing is submitted."""
+        result: C = self.fn(*args, **kwargs)
+        return result
+
+
+Coro = Coroutine[Any, Any, R]
+
+
+def _labels(where: str, labels: Mapping[str, str]) -> str:
+    return json.dumps({text(where + "a label", str(k)): str(v) for k, v in labels.items()})
+
+
+def _run_options(options: Options) -> str | None:
+    given = {
+        "retries": options.retries,
+        "timeout": options.timeout_seconds,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return json.dumps(given) if given else None

@@ -1,0 +1,235 @@
+"""The executor: runs claimed jobs as tasks of the manager, and turns each end into an outcome.
+
+Who calls it: the worker's fetcher (`start`), its lease (`cancel`, `lose_all`), the worker at its end. What it owns: the
+attempts that run now. Every attempt leaves exactly one end in the outbox, unless it was lost: then nothing it could say
+would count.
+
+An end is decided in one place, `_outcome_of`, from what was asked of the attempt first and from what it raised second:
+whoever is being cancelled for a shutdown may raise anything while it cleans up, and that is no failure of the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from traceback import format_exception
+from typing import Any
+
+from .._core._diagnose import error_text, task_stack
+from .._core._group import TaskGroup
+from .._core._record import Record
+from .._core._roster import logger
+from .._core._scope import Scope, current_scope
+from .._core._state import StopReason
+from ..exceptions import BadArguments, BadDeclaration, BadResult, PayloadTooLarge, StepCollision, StepMismatch
+from ._attempt import Attempt, Crew, current_attempt
+from ._codec import dump_error
+from ._context import Context
+from ._declaration import Task
+from ._process import run_in_process
+from ._rows import (
+    AttemptEnd,
+    Cancelled,
+    CancelRequest,
+    Claimed,
+    Completed,
+    Failed,
+    HandedOver,
+    Outcome,
+    Suspended,
+)
+
+# Errors that the next attempt would meet again: the code must change first, and retrying only hides that.
+_HOPELESS = (BadArguments, BadDeclaration, BadResult, PayloadTooLarge, StepCollision, StepMismatch)
+
+AnyTask = Task[Any, Any]
+
+
+class Executor:
+    def __init__(
+        self,
+        crew: Crew,
+        group: TaskGroup,
+        tasks: dict[tuple[str, str], AnyTask],
+        cancel_grace_seconds: float,
+        on_end: Callable[[AttemptEnd | None], None],
+    ) -> None:
+        self._crew = crew
+        self._group = group
+        self._tasks = tasks
+        self._cancel_grace_seconds = cancel_grace_seconds
+        self._on_end = on_end
+        self.running: dict[str, Attempt] = {}
+
+    # --- verbs -----------------------------------------------------------------------------------------
+
+    def start(self, jobs: Sequence[Claimed]) -> None:
+        """Begin each of them at once; a claim is a promise."""
+        for claimed in jobs:
+            attempt = Attempt(self._crew, claimed)
+            self.running[claimed.id] = attempt
+            self._group.create_task(self._run(attempt), name=f"{claimed.task} {claimed.id}")
+
+    def hand_back(self, jobs: Sequence[Claimed]) -> None:
+        """Claimed too late, the worker stops: given back before anything of them ran."""
+        for claimed in jobs:
+            self._on_end(AttemptEnd(claimed.id, claimed.attempt, HandedOver()))
+
+    def cancel(self, request: CancelRequest) -> None:
+        """Somebody wants this job cancelled."""
+        attempt = self.running.get(request.id)
+        if attempt is not None and attempt.claimed.attempt == request.attempt:
+            self._cancel(attempt, request.reason)
+
+    def lose_all(self) -> None:
+        """The lease was lost, and with it every attempt that runs under it."""
+        for attempt in list(self.running.values()):
+            attempt.lose()
+            self._forget(attempt)
+
+    # --- one attempt -----------------------------------------------------------------------------------
+
+    async def _run(self, attempt: Attempt) -> None:
+        cancelled: asyncio.CancelledError | None = None
+        outcome: Outcome | None = None
+        try:
+            self._begin(attempt)
+            outcome = Completed(await self._call(attempt))
+        except asyncio.CancelledError as error:
+            cancelled = error
+            outcome = self._outcome_of(attempt, error)
+        except (KeyboardInterrupt, GeneratorExit):
+            outcome = HandedOver()
+            raise
+        except BaseException as error:
+            outcome = self._outcome_of(attempt, error)
+        finally:
+            self._end(attempt, outcome)
+        if cancelled is not None and not attempt.unwinding:
+            raise cancelled
+
+    def _begin(self, attempt: Attempt) -> None:
+        scope = current_scope.get()
+        assert scope is not None
+        record = scope.current_record()
+        assert record is not None
+        attempt.task = asyncio.current_task()
+        attempt.record = record
+        attempt.node = self._crew.roster.node_of(record)
+        # So that tasks which the job starts speak for the job, too.
+        current_scope.set(Scope(self._crew.roster, record))
+        current_attempt.set(attempt)
+
+    async def _call(self, attempt: Attempt) -> str:
+        claimed = attempt.claimed
+        task = self._tasks[claimed.task, claimed.version]
+        timeout = task.settings.timeout_seconds
+        if claimed.options is not None:
+            timeout = json.loads(claimed.options).get("timeout", timeout)
+        if timeout is not None:
+            timer = self._crew.loop.call_later(timeout, self._cancel, attempt, StopReason.TIMEOUT)
+            attempt.timers.append(timer)
+        codec = task.result
+        args, kwargs = task.arguments.load(claimed.args)
+        if task.takes_context:
+            args = (Context(attempt), *args)
+        if task.settings.run == "process":
+            value = await run_in_process(task.fn, args, kwargs, attempt, self._cancel_grace_seconds)
+        elif task.is_async and task.settings.run == "auto":
+            value = await task.fn(*args, **kwargs)
+        else:
+            value = await self._crew.lane.call(partial(task.fn, *args, **kwargs))
+        if attempt.steps is not None and (forgotten := attempt.steps.forgotten()):
+            logger.warning(
+                "%r has completed without asking for step %r, which is recorded", attempt, forgotten[0]
+            )
+        return self._crew.client.check_size(codec.dump(value), f"the result of {attempt!r}")
+
+    def _end(self, attempt: Attempt, outcome: Outcome | None) -> None:
+        if attempt.ended:
+            return  # given up before, and written then
+        attempt.close()
+        self._forget(attempt)
+        record = attempt.record
+        if isinstance(outcome, HandedOver | Suspended) and attempt.told_to_stop and record is not None:
+            record.ensure_extra().handed_over = True
+        claimed = attempt.claimed
+        if attempt.lost or outcome is None:
+            self._on_end(None)
+        else:
+            self._on_end(AttemptEnd(claimed.id, claimed.attempt, outcome))
+
+    def _forget(self, attempt: Attempt) -> None:
+        if self.running.get(attempt.claimed.id) is attempt:
+            del self.running[attempt.claimed.id]
+
+    # --- outcomes --------------------------------------------------------------------------------------
+
+    def _outcome_of(self, attempt: Attempt, error: BaseException) -> Outcome | None:
+        """What became of an attempt that raised. None: it was lost, and there is nothing to say."""
+        if attempt.lost:
+            return None
+        reason = attempt.cancel_reason or _reason_of(attempt.record)
+        if reason is StopReason.USER or reason is StopReason.DISCONNECT:
+            return Cancelled(reason, None if isinstance(error, asyncio.CancelledError) else _written(error))
+        if reason is StopReason.TIMEOUT:
+            return self._failure(attempt, TimeoutError("the attempt took longer than its timeout"))
+        if reason is not None:  # the shutdown's deadline, or that of the worker's group
+            return HandedOver()
+        if attempt.unwinding:
+            return Suspended(tuple(attempt.waits.values())) if attempt.waits else HandedOver()
+        if isinstance(error, asyncio.CancelledError):
+            task = attempt.task
+            if task is None or task.cancelling():
+                return HandedOver()  # cancelled by somebody unknown: the loop is being torn down
+            error = RuntimeError("the job let a CancelledError escape although nobody had cancelled it")
+        return self._failure(attempt, error)
+
+    def _failure(self, attempt: Attempt, error: BaseException) -> Failed:
+        claimed = attempt.claimed
+        settings = self._tasks[claimed.task, claimed.version].settings
+        retries = settings.retries
+        if claimed.options is not None:
+            retries = json.loads(claimed.options).get("retries", retries)
+        failures = claimed.failures + 1
+        hopeless = isinstance(error, _HOPELESS) or isinstance(error, settings.give_up_on)
+        retry_in = None
+        if failures <= retries and not hopeless:
+            retry_in = settings.backoff.delay_seconds(failures, random.uniform(-1, 1))
+        after = "it has failed" if retry_in is None else f"it is tried again in {retry_in:.1f} s"
+        logger.warning("%r failed: %s; %s", attempt, error_text(error), after, exc_info=error)
+        return Failed(_written(error), retry_in)
+
+    # --- cancelling ------------------------------------------------------------------------------------
+
+    def _cancel(self, attempt: Attempt, reason: StopReason) -> None:
+        if attempt.ended or attempt.cancel_reason is not None:
+            return
+        attempt.cancel(reason)
+        timer = self._crew.loop.call_later(self._cancel_grace_seconds, self._give_up, attempt)
+        attempt.timers.append(timer)
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """It swallows its cancellation: its end is written without it, and whatever it does now counts no more."""
+        task = attempt.task
+        if attempt.ended or task is None:
+            return
+        logger.error(
+            "%r was cancelled (%s) and still runs after %g s; it is given up. It stands at\n    %s",
+            attempt,
+            attempt.cancel_reason,
+            self._cancel_grace_seconds,
+            "\n    ".join(task_stack(task)),
+        )
+        self._end(attempt, self._outcome_of(attempt, asyncio.CancelledError()))
+
+
+def _reason_of(record: Record | None) -> StopReason | None:
+    return None if record is None or record.cancelled_at is None else record.reason
+
+
+def _written(error: BaseException) -> str:
+    return dump_error(error, "".join(format_exception(error)))

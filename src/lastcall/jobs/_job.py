@@ -1,0 +1,291 @@
+"""Job: a handle to one durable job, and JobInfo, what is known of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from .._core._state import StopReason
+from ..exceptions import JobCancelled, JobFailed, UnknownJob
+from ._client import Client
+from ._codec import ValueCodec, dump_plain, load_plain
+from ._rows import AttemptRow, EventRow, JobRow, StepRow
+from ._state import CancelOutcome, JobStatus, StepStatus
+
+R = TypeVar("R")
+
+_EVENTS_AT_ONCE = 500
+
+
+class JobInfo(NamedTuple):
+    """A snapshot of one job. Times are seconds since the epoch; `args`, `result` and `progress` are plain JSON values.
+
+    `attempt` counts how often it was started, `failures` the attempts that were charged, `lost` those whose process
+    died. `error` has `type`, `message` and `traceback`. `waits_for`: what a waiting job waits for, in words.
+    """
+
+    id: str
+    task: str
+    version: str
+    queue: str
+    status: JobStatus
+    priority: int
+    attempt: int
+    failures: int
+    lost: int
+    args: Any
+    result: Any
+    error: Mapping[str, str] | None
+    progress: Any
+    key: str | None
+    labels: Mapping[str, str]
+    parent_id: str | None
+    worker_id: str | None
+    created_at: float
+    due_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    cancel_reason: StopReason | None
+    waits_for: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return self._asdict()
+
+
+class Event(NamedTuple):
+    """An entry of a job's log. `seq` counts from 1; `attempt` 0: written from outside."""
+
+    seq: int
+    type: str
+    data: Any
+    attempt: int
+    step: str | None
+    at: float
+
+
+class StepInfo(NamedTuple):
+    """A recorded step, its value as plain JSON."""
+
+    key: str
+    status: StepStatus
+    value: Any
+    error: Mapping[str, str] | None
+    attempt: int
+    started_at: float
+    ended_at: float | None
+
+
+class Decision(NamedTuple):
+    """What became of a step declared `once` that was in flight when its process died.
+
+    `happened` True: it is taken as completed, with `value`. False: it did not happen, and is called again.
+    """
+
+    happened: bool
+    value: Any = None
+
+
+def decision_name(step: str) -> str:
+    """The name of the message that decides about a step."""
+    return f"decision:{step}"
+
+
+class Job(Generic[R]):
+    """A durable job, by its id. Cheap: it holds nothing but the id, and every verb asks the store.
+
+    Every verb raises `UnknownJob` if there is no such job (any more), and `EngineUnavailable`.
+
+        job = await analyse.submit("docs/")
+        print(job.id, await job.status())
+        report = await job.result(timeout=60)
+    """
+
+    __slots__ = ("_client", "_codec", "id")
+
+    def __init__(self, client: Client, job_id: str, codec: ValueCodec | None = None) -> None:
+        self.id = job_id
+        self._client = client
+        self._codec = codec
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}>"
+
+    async def info(self) -> JobInfo:
+        """Everything that is known of it."""
+        return info_of(await self._client.get(self.id))
+
+    async def status(self) -> JobStatus:
+        """Where it is."""
+        return (await self._client.get(self.id)).status
+
+    async def wait(self, timeout: float | None = None) -> JobInfo:
+        """Return when the job has ended, however. Raises TimeoutError; the job goes on then."""
+        async with asyncio.timeout(timeout):
+            return info_of(await self._client.wait_final(self.id))
+
+    async def result(self, timeout: float | None = None) -> R:
+        """The result, as the type the task declares, when the job has completed.
+
+        `timeout` in seconds (default: none). Raises `JobFailed`, `JobCancelled`, and TimeoutError; the job goes on
+        then. Inside another job use `ctx.result(job)`, which holds no slot meanwhile.
+        """
+        async with asyncio.timeout(timeout):
+            row = await self._client.wait_final(self.id)
+        value: R = result_of(row, self._codec)
+        return value
+
+    async def cancel(self, reason: StopReason = StopReason.USER) -> CancelOutcome:
+        """Cancel it for good. That is written down first, so it reaches the job wherever it is.
+
+        `cancelled`: it did not run and is cancelled now. `requested`: it runs, and its worker has been told; `wait()`
+        tells when it has ended. `already_ended`: nothing was done.
+        """
+        await self._client.get(self.id)
+        outcome = await self._client.engine.cancel(self.id, StopReason(reason))
+        if outcome is CancelOutcome.UNKNOWN:
+            raise UnknownJob(f"there is no job {self.id}")
+        self._client.cancel_requested()
+        self._client.changed((self.id,))
+        self._client.work_arrived()
+        return outcome
+
+    async def retry(self) -> JobStatus:
+        """Queue a failed or cancelled job again; its completed steps are not repeated. Answers its status."""
+        await self._client.get(self.id)
+        status = self._known(await self._client.engine.retry(self.id))
+        self._client.work_arrived()
+        self._client.changed((self.id,))
+        return status
+
+    async def send(self, name: str, data: Any = None) -> JobStatus:
+        """Send it a message, for `ctx.wait_for(name)`; it may be sent before the job waits. Answers its status.
+
+        A final status means that the message was not kept. Raises `BadResult` for data that JSON cannot hold,
+        `PayloadTooLarge`.
+        """
+        text = self._client.check_size(dump_plain(data, f"the message {name!r}"), f"the message {name!r}")
+        await self._client.get(self.id)
+        status = self._known(await self._client.engine.send(self.id, name, text))
+        self._client.work_arrived()
+        self._client.changed((self.id,))
+        return status
+
+    async def resolve(
+        self, step: str, *, happened: bool = True, value: Any = None, error: str | None = None
+    ) -> JobStatus:
+        """Decide about a step declared `once` whose outcome nobody knows; the job that waits for it goes on.
+
+        `happened=True`: it completed, with `value`. `happened=False`: it did not happen, and is called again. `error`:
+        it failed, and the job gets `StepUnknownOutcome` with this text. `steps()` lists it as `started`.
+        """
+        decision = {"happened": happened, "value": value, "error": error}
+        return await self.send(decision_name(step), decision)
+
+    async def purge(self) -> JobStatus:
+        """Delete it with all that belongs to it, if it has ended. Answers its status; only a final one was deleted."""
+        await self._client.get(self.id)
+        return self._known(await self._client.engine.purge(self.id))
+
+    async def attempts(self) -> list[AttemptRow]:
+        """Every try, with its worker, times, outcome and error."""
+        await self._client.get(self.id)
+        return await self._client.engine.attempts(self.id)
+
+    async def steps(self) -> list[StepInfo]:
+        """What is recorded of its steps, in order."""
+        await self._client.get(self.id)
+        return [_step_info(row) for row in await self._client.engine.steps(self.id)]
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Its log from `after` on, and then what comes, until the job has ended. Each event once, in order.
+
+        async for event in job.events(after=last_seen):
+            print(event.seq, event.type, event.data)
+        """
+        client = self._client
+        while True:
+            ended = (
+                await client.get(self.id)
+            ).status.final  # looked at first: its last events are read after it
+            while rows := await client.engine.read_events(self.id, after, _EVENTS_AT_ONCE):
+                for row in rows:
+                    after = row.seq
+                    yield event_of(row)
+            if ended:
+                return
+            await client.wait_changed(self.id)
+
+    def _known(self, status: JobStatus | None) -> JobStatus:
+        if status is None:
+            raise UnknownJob(f"there is no job {self.id} any more")
+        return status
+
+
+def result_of(row: JobRow, codec: ValueCodec | None) -> Any:
+    """The result of an ended job, or the error that tells why there is none."""
+    if row.status is JobStatus.COMPLETED:
+        return load_plain(row.result) if codec is None else codec.load(row.result or "null")
+    error = load_plain(row.error)
+    if row.status is JobStatus.CANCELLED:
+        raise JobCancelled(f"job {row.id} ({row.task}) was cancelled ({row.cancel_reason or 'user'})")
+    told = (
+        f"{error.get('type')}: {error.get('message')}" if isinstance(error, dict) else "no error was recorded"
+    )
+    raise JobFailed(f"job {row.id} ({row.task}) failed: {told}", error if isinstance(error, dict) else None)
+
+
+def info_of(row: JobRow) -> JobInfo:
+    """The row with its JSON read."""
+    waits = tuple(
+        f"{wait.kind} {wait.name or ''}".strip() if wait.kind != "decision" else "step_outcome_unknown"
+        for wait in row.waits
+    )
+    return JobInfo(
+        id=row.id,
+        task=row.task,
+        version=row.version,
+        queue=row.queue,
+        status=row.status,
+        priority=row.priority,
+        attempt=row.attempt,
+        failures=row.failures,
+        lost=row.lost,
+        args=load_plain(row.args),
+        result=load_plain(row.result),
+        error=load_plain(row.error),
+        progress=load_plain(row.progress),
+        key=row.key,
+        labels=load_plain(row.labels) or {},
+        parent_id=row.parent_id,
+        worker_id=row.worker_id,
+        created_at=row.created_at,
+        due_at=row.due_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        cancel_reason=row.cancel_reason,
+        waits_for=waits,
+    )
+
+
+def event_of(row: EventRow) -> Event:
+    return Event(row.seq, row.type, load_plain(row.data), row.attempt, row.step, row.at)
+
+
+def _step_info(row: StepRow) -> StepInfo:
+    return StepInfo(
+        row.key,
+        row.status,
+        load_plain(row.value),
+        load_plain(row.error),
+        row.attempt,
+        row.started_at,
+        row.ended_at,
+    )
+
+
+def to_epoch(at: datetime) -> float:
+    """Seconds since the epoch; a naive time is UTC, never this machine's zone, which another worker would not know."""
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()

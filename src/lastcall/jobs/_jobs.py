@@ -1,0 +1,361 @@
+"""Jobs: the tasks declared on one store, and the verbs to submit, find and run them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, cast, overload
+
+from .._core._manager import TaskManager
+from .._core._roster import Roster
+from .._core._scope import current_scope
+from ..exceptions import BadDeclaration, UnknownEngine, UnknownTaskName
+from ._client import Client
+from ._context import Context
+from ._declaration import Call, ContextTask, PlainTask, Task
+from ._engine import Engine
+from ._job import Job, JobInfo, info_of
+from ._process import check_importable
+from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, JobQuery, Overview
+from ._scheduler import Cron, crons_of
+from ._settings import Backoff, Rate, Run, Settings, seconds, text, whole
+from ._state import JobStatus
+from ._worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# By name, not by import: engines stand below, and each brings a driver that others need not have.
+_ENGINES: Final = {
+    "sqlite": ("lastcall.engines.sqlite", "jobs"),
+    "postgresql": ("lastcall.engines.postgres", "postgres"),
+}
+
+
+class Decorator(Protocol):
+    """What `jobs.task(...)` returns: it turns a function into a task with the same signature."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a Context first is told from other parameters in this order
+        self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> ContextTask[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # likewise
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> PlainTask[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], R], /) -> ContextTask[P, R, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> PlainTask[P, R, R]: ...
+
+
+class Jobs:
+    """Durable jobs on one store.
+
+    `url`: `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or an engine. `lease_seconds` (default 15): how long
+    a worker may be silent before others take its jobs; it renews at a third of that. `max_payload_bytes` (1 MiB): the
+    most that one set of arguments, result, step value or event may take as JSON.
+
+    Making one does nothing yet: the store is opened at the first use, or by `async with jobs:`, which also closes it.
+
+    Raises `UnknownEngine` for a URL that no engine knows, `BadDeclaration` for impossible numbers.
+
+        jobs = Jobs("sqlite:///lastcall.db")
+
+        @jobs.task(retries=3)
+        async def analyse(ctx: Context, folder: str) -> int: ...
+
+        job = await analyse.submit("docs/")
+    """
+
+    def __init__(
+        self, url: str | Engine, *, lease_seconds: float = 15.0, max_payload_bytes: int = 1 << 20
+    ) -> None:
+        self._lease_seconds = seconds("Jobs(lease_seconds)", lease_seconds, zero=False)
+        whole("Jobs(max_payload_bytes)", max_payload_bytes, 1)
+        engine = open_engine(url) if isinstance(url, str) else url
+        self._client = Client(engine, max_payload_bytes)
+        self._tasks: dict[tuple[str, str], Task[Any, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Jobs on {self.engine!r}, {len(self._tasks)} tasks>"
+
+    @property
+    def engine(self) -> Engine:
+        """Where the jobs are kept."""
+        return self._client.engine
+
+    @property
+    def tasks(self) -> Mapping[tuple[str, str], Task[Any, Any]]:
+        """The declared tasks by name and version."""
+        return dict(self._tasks)
+
+    async def open(self) -> Self:
+        """Open the store now rather than at the first use. Raises `EngineUnavailable`, `SchemaTooNew`."""
+        await self._client.ready()
+        return self
+
+    async def close(self) -> None:
+        """Close the store. Closing again, or before opening, is harmless; using it again opens it again."""
+        await self._client.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- declaring -------------------------------------------------------------------------------------
+
+    @overload
+    def task(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> ContextTask[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(  # type: ignore[overload-overlap]  # likewise
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> PlainTask[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(self, fn: Callable[Concatenate[Context, P], R], /) -> ContextTask[P, R, R]: ...
+    @overload
+    def task(self, fn: Callable[P, R], /) -> PlainTask[P, R, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: str = "",
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        retries: int = 0,
+        backoff: Backoff | None = None,
+        give_up_on: type[Exception] | tuple[type[Exception], ...] = (),
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        concurrency_key: str | Callable[..., object] | None = None,
+        concurrency_per_key: int = 1,
+        rate: Rate | None = None,
+        retention: float | None = None,
+        max_lost: int = DEFAULT_MAX_LOST,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        run: Run = "auto",
+        cron: str | None = None,
+        timezone: str = "UTC",
+        catch_up: bool = False,
+    ) -> Decorator: ...
+    def task(self, fn: Any = None, /, **declared: Any) -> Any:
+        """Declare a function as a task. The function stays callable as it was.
+
+        If its first parameter is annotated `Context`, it is given one; the others are the job's arguments, stored as
+        JSON by their annotations. A plain function runs in a thread of the worker.
+
+        `name` (default: the function's qualified name without its module): under which jobs are stored; keep it when
+        the function moves. `version`: jobs are run only by workers that declare the version they were submitted with.
+        `queue` ("default"), `priority` (0; higher is first). `retries` (0): how many failed attempts are tried again,
+        after `backoff`; not after errors in `give_up_on`. `timeout`: seconds for one attempt. `concurrency`: at most so
+        many at once over all workers; `concurrency_key`: the name of a parameter, or a function of the arguments, of
+        whose value at most `concurrency_per_key` (1) run at once. `rate`: how many begin per time. `retention`: seconds
+        an ended job is kept (default: the engine's, 7 days). `max_lost` (3): that many attempts lost in a row, without
+        a completed step between them, fail the job; `max_attempts` (100): that many failed or lost ones altogether.
+        `run="process"`: in a process of its own, which can be killed; such a function takes no context.
+        `cron`, `timezone` ("UTC"): submitted at each tick, once over all workers; ticks that nobody was there for are
+        passed over, or with `catch_up` made up for (the last hundred).
+
+        Raises `BadDeclaration` for what cannot work, for a name and version used twice too.
+        """
+        if fn is None:
+            return lambda later: self._declare(later, declared)
+        if not callable(fn):
+            raise BadDeclaration(f"jobs.task decorates a function, not {fn!r}")
+        return self._declare(fn, {})
+
+    def _declare(self, fn: Callable[..., Any], declared: dict[str, Any]) -> Task[Any, Any]:
+        settings = _settings(fn, declared)
+        key = (settings.name, settings.version)
+        if key in self._tasks:
+            raise BadDeclaration(
+                f"the task name {settings.name!r} (version {settings.version!r}) is used twice, by "
+                f"{self._tasks[key].fn.__module__} and {fn.__module__}; give one of them another name= or version="
+            )
+        localns = _names_around(fn)
+        takes_context = _takes_context(fn)
+        _check_run(fn, settings, takes_context)
+        kind = ContextTask if takes_context else PlainTask
+        task: Task[Any, Any] = kind(self._client, fn, settings, localns)
+        if settings.cron is not None:
+            Cron(f"task {settings.name!r}: ", settings.cron, settings.timezone)
+        self._tasks[key] = task
+        return task
+
+    def task_named(self, name: str, version: str | None = None) -> Task[Any, Any]:
+        """The declared task of this name; of several versions the one declared last. Raises `UnknownTaskName`."""
+        found = [
+            task for (known, its), task in self._tasks.items() if known == name and version in (None, its)
+        ]
+        if not found:
+            known = ", ".join(sorted({known for known, _ in self._tasks})) or "none"
+            raise UnknownTaskName(f"no task {name!r} is declared here; declared are: {known}")
+        return found[-1]
+
+    # --- submitting and finding ------------------------------------------------------------------------
+
+    async def submit_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
+        """Submit all of these calls in one transaction: all or none. Their handles, in order.
+
+        Raises as `task.submit`.
+
+            await jobs.submit_many(analyse.call(folder) for folder in folders)
+        """
+        listed = list(calls)
+        answers = await self._client.submit([call.job for call in listed])
+        return [
+            Job(self._client, answer.id, call.task.result)
+            for call, answer in zip(listed, answers, strict=True)
+        ]
+
+    def job(self, job_id: str) -> Job[Any]:
+        """A handle by id; nothing is asked yet, so an id that does not exist shows at the first verb."""
+        return Job(self._client, job_id)
+
+    async def find(
+        self,
+        *,
+        status: JobStatus | str | Iterable[JobStatus | str] | None = None,
+        task: str | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+        parent: str | None = None,
+        label: tuple[str, str] | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[JobInfo]:
+        """The jobs for which all of this holds, newest first; the next page: `before=` the last one's id.
+
+        Raises ValueError for a status that does not exist, `BadDeclaration` for an impossible limit.
+        """
+        statuses = None
+        if status is not None:
+            given = [status] if isinstance(status, str) else list(status)
+            statuses = frozenset(JobStatus(one) for one in given)
+        whole("find(limit)", limit, 1)
+        engine = await self._client.ready()
+        query = JobQuery(statuses, task, queue, key, parent, label, before, limit)
+        return [info_of(row) for row in await engine.find(query)]
+
+    async def overview(self) -> Overview:
+        """Counts by queue and status, the workers, the schedules."""
+        engine = await self._client.ready()
+        return await engine.overview()
+
+    # --- running ---------------------------------------------------------------------------------------
+
+    def worker(
+        self,
+        *,
+        concurrency: int = 10,
+        queues: Iterable[str] | None = None,
+        manager: TaskManager | None = None,
+    ) -> Worker:
+        """A worker, to be used as a block: it runs at most `concurrency` (10) jobs at once, of these queues (all).
+
+        `manager`: whose tasks the jobs are and by whose plan they drain; default: the one in whose block or app this is
+        called, or else one of its own.
+
+        Raises `BadDeclaration` for impossible numbers, and for declared tasks whose annotations cannot be stored.
+
+            async with jobs.worker(concurrency=100):
+                await current_shutdown().wait()
+        """
+        whole("worker(concurrency)", concurrency, 1)
+        if isinstance(queues, str):
+            raise BadDeclaration(f"worker(queues) is a list of names; give [{queues!r}]")
+        chosen = None if queues is None else frozenset(text("a queue", name) for name in queues)
+        if chosen is not None and not chosen:
+            raise BadDeclaration("worker(queues) names no queue; leave it out for all of them")
+        for task in self._tasks.values():
+            task.prepare()
+        if manager is None:
+            scope = current_scope.get()
+            manager = None if scope is None else _manager_of(scope.roster)
+        return Worker(
+            self._client,
+            self._tasks,
+            crons_of(list(self._tasks.values())),
+            manager=manager,
+            concurrency=concurrency,
+            queues=chosen,
+            lease_seconds=self._lease_seconds,
+        )
+
+
+def open_engine(url: str) -> Engine:
+    """The engine for a URL; nothing is connected yet. Raises `UnknownEngine`."""
+    scheme, found, _ = url.partition("://")
+    if not found or scheme not in _ENGINES:
+        known = ", ".join(f"{known}://" for known in _ENGINES)
+        raise UnknownEngine(f"no engine knows the URL {url!r}; it must begin with one of {known}")
+    module, extra = _ENGINES[scheme]
+    try:
+        engine: Engine = importlib.import_module(module).from_url(url)
+    except ModuleNotFoundError as error:
+        raise UnknownEngine(
+            f"the engine for {scheme}:// needs {error.name}; install it with: pip install 'lastcall[{extra}]'"
+        ) from None
+    return engine
+
+
+def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
+    given = dict(declared)
+    known = set(Settings._fields) | {"timeout", "retention"}
+    unknown = set(given) - (known - {"timeout_seconds", "retention_seconds"})
+    if unknown:
+        raise BadDeclaration(f"jobs.task has no option {sorted(unknown)[0]!r}")
+    given["name"] = given.get("name") or fn.__qualname__.rpartition("<locals>.")[2]
+    given["backoff"] = given.get("backoff") or Backoff()
+    give_up_on = given.get("give_up_on", ())
+    given["give_up_on"] = give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
+    for short in ("timeout", "retention"):
+        if short in given:
+            given[f"{short}_seconds"] = given.pop(short)
+    return Settings(**given).checked()
+
+
+def _names_around(fn: Callable[..., Any]) -> Mapping[str, Any] | None:
+    """The local names where a nested function is declared, by which its annotations are read; a module's need none."""
+    if "<locals>" not in fn.__qualname__:
+        return None
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return dict(frame.f_locals)
+
+
+def _takes_context(fn: Callable[..., Any]) -> bool:
+    """By the annotation as it is written, since names defined later in the module cannot be read yet."""
+    parameters = list(inspect.signature(fn).parameters.values())
+    if not parameters:
+        return False
+    written = parameters[0].annotation
+    return written is Context or (isinstance(written, str) and written.rpartition(".")[2] == "Context")
+
+
+def _check_run(fn: Callable[..., Any], settings: Settings, takes_context: bool) -> None:
+    where = f"task {settings.name!r}: "
+    if settings.run == "process":
+        check_importable(fn, where)
+        if takes_context:
+            raise BadDeclaration(
+                f"{where}run='process' cannot have a Context, whose steps belong to the worker"
+            )
+    if settings.run == "thread" and inspect.iscoroutinefunction(fn):
+        raise BadDeclaration(f"{where}run='thread' is for plain functions; an async one runs on the loop")
+
+
+def _manager_of(roster: Roster) -> TaskManager | None:
+    return cast("TaskManager | None", roster.owner)

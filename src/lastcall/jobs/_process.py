@@ -1,0 +1,160 @@
+"""`run="process"`: a job's function in a process of its own, for code that must be killable.
+
+A fresh interpreter (spawn: nothing of this process' threads and locks is inherited) imports the function and calls it.
+The process is asked by SIGTERM, which `current_shutdown()` shows in it, and killed when its grace is over. It also ends
+when this process ends, however: its end of the pipe tells it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from traceback import format_exception
+from typing import Any
+
+from .._core._manager import TaskManager
+from .._core._plan import ShutdownPlan
+from .._core._run import run as run_main
+from ..exceptions import BadArguments, BadDeclaration
+from ._attempt import Attempt
+
+
+class ProcessDied(RuntimeError):
+    """The process of a `run="process"` job ended without an answer: killed, out of memory, or a crash in C code."""
+
+
+async def run_in_process(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    attempt: Attempt,
+    grace_seconds: float,
+) -> Any:
+    """Call the function there, and return what it returned; what it raised is raised here, its traceback as a note."""
+    loop = asyncio.get_running_loop()
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    try:
+        order = pickle.dumps((f"{fn.__module__}:{fn.__qualname__}", tuple(args), dict(kwargs)))
+    except Exception as error:
+        ours.close()
+        theirs.close()
+        raise BadArguments(f"{attempt!r}: its arguments cannot be sent to a process: {error}") from error
+    process = context.Process(target=_child, args=(theirs, order), name=repr(attempt), daemon=True)
+    # Starting takes milliseconds and writes to a pipe: not on the loop.
+    await asyncio.shield(loop.run_in_executor(None, process.start))
+    theirs.close()
+    ended = loop.create_future()
+    loop.add_reader(process.sentinel, _set, ended)
+    try:
+        await _wait(process, ended, grace_seconds)
+        return _answer(ours, process, attempt)
+    finally:
+        loop.remove_reader(process.sentinel)
+        ours.close()
+        if process.is_alive():
+            process.kill()
+        process.join(1.0)
+        if process.exitcode is not None:
+            process.close()
+
+
+async def _wait(process: BaseProcess, ended: asyncio.Future[None], grace_seconds: float) -> None:
+    """Until it has ended; a cancellation asks it first, and kills it after its grace."""
+    try:
+        await asyncio.wait({ended})
+    except asyncio.CancelledError:
+        process.terminate()
+        try:
+            await asyncio.wait({ended}, timeout=grace_seconds * 0.8)
+        finally:
+            if not ended.done():
+                process.kill()
+        raise
+
+
+def _answer(ours: Connection, process: BaseProcess, attempt: Attempt) -> Any:
+    if not ours.poll():
+        process.join(1.0)
+        raise ProcessDied(
+            f"the process of {attempt!r} ended with exit code {process.exitcode} and without an answer"
+        )
+    try:
+        succeeded, value, told = ours.recv()
+    except Exception as error:
+        raise ProcessDied(f"the answer of the process of {attempt!r} cannot be read: {error}") from error
+    if succeeded:
+        return value
+    value.add_note(told)
+    raise value
+
+
+def _set(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+# --- in the other process ------------------------------------------------------------------------------
+
+
+def _child(pipe: Connection, order: bytes) -> None:
+    """Call the function and send the answer. Runs in the main thread of its process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent, which then asks us
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    answer: tuple[bool, Any, str]
+    try:
+        path, args, kwargs = pickle.loads(order)
+        answer = (True, run_main(_call(_load(path), args, kwargs)), "")
+    except BaseException as error:
+        answer = (False, error if isinstance(error, Exception) else RuntimeError(repr(error)), _text(error))
+    try:
+        pipe.send(answer)
+    except Exception as error:
+        pipe.send((False, RuntimeError(f"the answer cannot be sent: {error}"), answer[2]))
+
+
+async def _call(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """In a manager, so that the function hears of SIGTERM by `current_shutdown()`."""
+    async with TaskManager(plan=ShutdownPlan(drain=3600, cancel=0, close=0)) as manager:
+        if asyncio.iscoroutinefunction(fn):
+            return await manager.create_task(fn(*args, **kwargs))
+        return await manager.run_in_thread(partial(fn, *args, **kwargs))
+
+
+def _load(path: str) -> Callable[..., Any]:
+    module_name, _, qualname = path.partition(":")
+    # `spawn` has imported the parent's main module under this name.
+    if module_name == "__main__":
+        module_name = "__mp_main__"
+    __import__(module_name)
+    found: Any = sys.modules[module_name]
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    fn: Callable[..., Any] = getattr(found, "fn", found)  # the decorator has put a Task in its place
+    return fn
+
+
+def _text(error: BaseException) -> str:
+    return "in the process:\n" + "".join(format_exception(error))
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def check_importable(fn: Callable[..., Any], where: str) -> None:
+    """Raises `BadDeclaration` for a function that another process cannot import."""
+    if "<" in fn.__qualname__:
+        raise BadDeclaration(f"{where}run='process' needs a function at module level, not {fn.__qualname__}")

@@ -1,0 +1,139 @@
+"""What can be declared of a task: plain values, checked where they are made."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Self
+
+from .._core._clock import check_count, check_seconds
+from ..exceptions import BadDeclaration, InvalidPlan
+from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, TaskLimits
+
+Run = Literal["auto", "thread", "process"]
+
+
+def seconds(name: str, value: float, *, zero: bool = True) -> float:
+    """`value` as a float, or `BadDeclaration`."""
+    try:
+        return check_seconds(name, value, zero=zero)
+    except InvalidPlan as error:
+        raise BadDeclaration(str(error)) from None
+
+
+def whole(name: str, value: int, at_least: int) -> int:
+    """`value` itself, or `BadDeclaration`."""
+    try:
+        return check_count(name, value, at_least)
+    except ValueError as error:
+        raise BadDeclaration(str(error)) from None
+
+
+def text(name: str, value: str, *, longest: int = 200) -> str:
+    """`value` itself: a printable text that is not empty; or `BadDeclaration`."""
+    if not isinstance(value, str) or not value or len(value) > longest or not value.isprintable():
+        raise BadDeclaration(f"{name} must be a printable text of 1 to {longest} characters, not {value!r}")
+    return value
+
+
+class _Wait(NamedTuple):
+    first_seconds: float
+    factor: float
+    max_seconds: float
+    jitter: float
+
+
+class Backoff(_Wait):
+    """How long a failed job waits before its next attempt.
+
+    `first_seconds` (default 1) times `factor` (2) for each further failure, at most `max_seconds` (300), then
+    spread by `jitter` (0.2: 20 % up or down), so that jobs which failed together do not come back together.
+
+    Raises `BadDeclaration` for numbers that make no sense.
+
+        @jobs.task(retries=5, backoff=Backoff(first_seconds=0.5, max_seconds=60))
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, first_seconds: float = 1.0, factor: float = 2.0, max_seconds: float = 300.0, jitter: float = 0.2
+    ) -> Self:
+        if not isinstance(factor, int | float) or not 1 <= factor <= 100:
+            raise BadDeclaration(f"Backoff.factor must be between 1 and 100, not {factor!r}")
+        if not isinstance(jitter, int | float) or not 0 <= jitter <= 1:
+            raise BadDeclaration(f"Backoff.jitter must be between 0 and 1, not {jitter!r}")
+        first = seconds("Backoff.first_seconds", first_seconds)
+        return super().__new__(
+            cls, first, float(factor), seconds("Backoff.max_seconds", max_seconds), float(jitter)
+        )
+
+    def delay_seconds(self, failures: int, spread: float) -> float:
+        """The wait after the n-th failure, n from 1. `spread` is in [-1, 1]. Pure."""
+        wait = self.first_seconds * self.factor ** min(max(0, failures - 1), 64)
+        return min(wait, self.max_seconds) * (1 + self.jitter * spread)
+
+
+class Rate(NamedTuple):
+    """At most `starts` jobs begin per `seconds`, over all workers: a bucket, full at first, refilled evenly."""
+
+    starts: int
+    seconds: float = 1.0
+
+
+class Settings(NamedTuple):
+    """Everything declared of a task but its function. `jobs.task(...)` has the meanings."""
+
+    name: str
+    version: str = ""
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    retries: int = 0
+    backoff: Backoff = Backoff()
+    give_up_on: tuple[type[Exception], ...] = ()
+    timeout_seconds: float | None = None
+    concurrency: int | None = None
+    concurrency_key: Any = None
+    concurrency_per_key: int = 1
+    rate: Rate | None = None
+    retention_seconds: float | None = None
+    max_lost: int = DEFAULT_MAX_LOST
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    run: Run = "auto"
+    cron: str | None = None
+    timezone: str = "UTC"
+    catch_up: bool = False
+
+    @property
+    def limits(self) -> TaskLimits | None:
+        """What claims must respect; None: nothing."""
+        if self.concurrency is None and self.rate is None:
+            return None
+        if self.rate is None:
+            return TaskLimits(self.concurrency)
+        return TaskLimits(self.concurrency, self.rate.starts, self.rate.seconds)
+
+    def checked(self) -> Settings:
+        """These settings themselves, or `BadDeclaration` naming what is wrong with them."""
+        where = f"task {self.name!r}: "
+        text(where + "name", self.name)
+        text(where + "queue", self.queue)
+        for name in ("version", "timezone"):
+            if not isinstance(getattr(self, name), str):
+                raise BadDeclaration(f"{where}{name} must be a string, not {getattr(self, name)!r}")
+        whole(where + "priority", self.priority, -1_000_000)
+        whole(where + "retries", self.retries, 0)
+        whole(where + "concurrency_per_key", self.concurrency_per_key, 1)
+        whole(where + "max_lost", self.max_lost, 1)
+        whole(where + "max_attempts", self.max_attempts, 1)
+        if self.concurrency is not None:
+            whole(where + "concurrency", self.concurrency, 1)
+        for name in ("timeout_seconds", "retention_seconds"):
+            if getattr(self, name) is not None:
+                seconds(where + name.removesuffix("_seconds"), getattr(self, name), zero=name[0] == "r")
+        if self.rate is not None:
+            whole(where + "rate.starts", self.rate.starts, 1)
+            seconds(where + "rate.seconds", self.rate.seconds, zero=False)
+        if self.run not in ("auto", "thread", "process"):
+            raise BadDeclaration(f"{where}run must be 'auto', 'thread' or 'process', not {self.run!r}")
+        if not isinstance(self.backoff, Backoff):
+            raise BadDeclaration(f"{where}backoff must be a Backoff, not {self.backoff!r}")
+        return self

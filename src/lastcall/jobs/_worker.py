@@ -1,0 +1,248 @@
+"""The worker: its services put together, with one order to start and one to stop.
+
+A worker runs jobs as tasks of a `TaskManager`, so they drain by its plan, beside requests and streams. The order of its
+stop is text here, a reason beside each line; in many queues it is the order that loses or doubles jobs.
+
+    stop fetching         at once: what is claimed now would only be handed back
+    let jobs leave        those with checkpoints hand over at their next one, the others may finish; the manager's
+                          plan waits, and cancels at its deadline
+    keep the lease        meanwhile, renewed: a lease that ends in the drain means that jobs run twice
+    write all ends        results and hand-overs; before the lease goes, while the fence still lets them pass
+    resign                hands over whatever would not end, so that nobody has to wait for the lease
+    close the engine      last, if this worker opened it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from types import TracebackType
+from typing import Any, Self
+
+from .._core._group import TaskGroup
+from .._core._manager import TaskManager
+from .._core._plan import ShutdownPlan
+from .._core._roster import Roster, logger
+from .._core._scope import current_scope
+from .._core._state import ManagerState
+from ..exceptions import EngineUnavailable
+from ._attempt import Crew
+from ._client import Client
+from ._declaration import Task
+from ._executor import Executor
+from ._fetcher import Fetcher
+from ._lease import Lease, Rescuer
+from ._outbox import Outbox
+from ._pruner import Pruner
+from ._rows import AttemptEnd
+from ._scheduler import Cron, Scheduler
+from ._service import Service
+from ._state import JobStatus
+
+_RUNNING = (ManagerState.OPEN, ManagerState.NOTICE)
+
+
+class Worker:
+    """Claims jobs and runs them, at most `concurrency` at once. Made by `jobs.worker(...)`, used as a block.
+
+    Leaving the block stops it in order: jobs are told, finish or hand over, and are cancelled when the plan's drain is
+    over. If its manager shuts down first, they drain with everything else the manager has.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        tasks: dict[tuple[str, str], Task[Any, Any]],
+        crons: dict[str, Cron],
+        *,
+        manager: TaskManager | None,
+        concurrency: int,
+        queues: frozenset[str] | None,
+        lease_seconds: float,
+    ) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._crons = crons
+        self._given_manager = manager
+        self._own_manager: TaskManager | None = None
+        self._concurrency = concurrency
+        self._queues = queues
+        self._lease_seconds = lease_seconds
+        self._opened_engine = False
+        self._closed: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._unlisten: list[Any] = []
+        self._manager: TaskManager
+        self._group: TaskGroup
+        self._executor: Executor
+        self._outbox: Outbox
+        self._lease: Lease
+        self._fetcher: Fetcher
+        self._services: list[Service] = []
+
+    @property
+    def id(self) -> str:
+        """The id of its lease; another one after that was lost."""
+        return self._lease.worker_id
+
+    @property
+    def running(self) -> int:
+        """How many jobs it runs now."""
+        return len(self._executor.running)
+
+    @property
+    def manager(self) -> TaskManager:
+        """The manager whose tasks its jobs are."""
+        return self._manager
+
+    # --- start -----------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._manager = await self._find_manager()
+        try:
+            self._opened_engine = not self._client.is_open
+            await self._client.ready()
+            await self._start()
+        except BaseException:
+            if self._own_manager is not None:
+                await self._own_manager.__aexit__(None, None, None)
+            if self._opened_engine:
+                await self._client.close()
+            raise
+        return self
+
+    async def _find_manager(self) -> TaskManager:
+        """The one given, or else one of its own."""
+        if self._given_manager is not None:
+            return self._given_manager
+        self._own_manager = TaskManager(name="worker")
+        return await self._own_manager.__aenter__()
+
+    async def _start(self) -> None:
+        client, manager = self._client, self._manager
+        roster = manager._require_own_loop("jobs.worker")
+        lane = manager._threads
+        lane.add_room(self._concurrency)
+        self._group = manager.group(on_error="isolate")
+        crew = Crew(client, roster, lane, self._ensure_lease)
+        self._outbox = Outbox(client.engine, self._on_written)
+        cancel_grace_seconds = max(0.1, manager.plan.cancel)
+        self._executor = Executor(crew, self._group, self._tasks, cancel_grace_seconds, self._on_end)
+        limits = {key: task.settings.limits for key, task in self._tasks.items()}
+        self._fetcher = Fetcher(client, self._executor, self._concurrency, limits, self._queues)
+        self._lease = Lease(
+            client.engine,
+            self._executor,
+            lease_seconds=self._lease_seconds,
+            concurrency=self._concurrency,
+            queues=self._queues,
+            on_joined=self._on_joined,
+        )
+        rescuer = Rescuer(client.engine, self._lease, client.work_arrived)
+        scheduler = Scheduler(client, list(self._tasks.values()), self._crons)
+        self._services = [self._fetcher, rescuer, scheduler, Pruner(client.engine)]
+        await self._lease.join()
+        self._unlisten = [client.on_work(self._fetcher.wake), client.on_foreign(self._lease.look_soon)]
+        manager.on_close(self._close, name=f"worker {self.id}")
+        context = _context_of(roster)
+        context.run(self._start_services)
+
+    def _start_services(self) -> None:
+        self._lease.start()
+        for service in self._services:
+            service.start()
+        loop = asyncio.get_running_loop()
+        self._watching = asyncio.Task(self._watch_for_stop(), loop=loop, name="lastcall worker's watch")
+
+    # --- between ---------------------------------------------------------------------------------------
+
+    async def _ensure_lease(self) -> None:
+        await self._lease.ensure()
+
+    def _on_joined(self, worker_id: str) -> None:
+        self._fetcher.worker_id = worker_id
+        self._fetcher.wake()
+
+    def _on_end(self, end: AttemptEnd | None) -> None:
+        if end is not None:
+            self._outbox.add(end)
+        self._fetcher.wake()
+
+    def _on_written(self, ends: list[AttemptEnd], statuses: list[JobStatus | None]) -> None:
+        for end, status in zip(ends, statuses, strict=True):
+            if status is None:
+                logger.warning(
+                    "job %s: the end of attempt %d was refused, because the job is no longer this worker's",
+                    end.id,
+                    end.attempt,
+                )
+        self._client.changed(end.id for end in ends)
+        # Parents may have been woken, places under a limit freed, and what was handed over wants a worker.
+        self._client.work_arrived()
+
+    async def _watch_for_stop(self) -> None:
+        await self._manager._roster.node.wait()
+        self._fetcher.tell_to_stop()
+
+    # --- stop ------------------------------------------------------------------------------------------
+
+    async def __aexit__(
+        self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        try:
+            if self._own_manager is not None:
+                await self._own_manager.__aexit__(et, exc, tb)
+            elif self._manager.state in _RUNNING:
+                await self._stop_alone(self._manager.plan)
+            else:
+                await self._leave_with_manager()
+        finally:
+            await self._close()
+            if self._opened_engine:
+                await self._client.close()
+
+    async def _stop_alone(self, plan: ShutdownPlan) -> None:
+        """The manager lives on; only this worker's jobs drain."""
+        await self._fetcher.stop()
+        report = await self._group.shutdown(plan.drain, cancel_seconds=plan.cancel)
+        if not report.clean:
+            logger.warning("%s", report)
+
+    async def _leave_with_manager(self) -> None:
+        """The manager's plan is under way and counts this block as work: it cancels us together with the jobs."""
+        self._fetcher.tell_to_stop()
+        while tasks := self._group.tasks:
+            await asyncio.wait(tasks)
+
+    async def _close(self) -> None:
+        """After the jobs have ended or were given up. Once, whoever comes first; the close phase bounds it."""
+        if self._closed is None:
+            self._closed = asyncio.create_task(self._close_once(), name="close the worker")
+        await asyncio.shield(self._closed)
+
+    async def _close_once(self) -> None:
+        for unlisten in self._unlisten:
+            unlisten()
+        for service in self._services:
+            service.tell_to_stop()
+        for service in self._services:
+            await service.stop()
+        if self._watching is not None:
+            self._watching.cancel()
+        if not await self._outbox.flush(max(0.5, self._manager.plan.close * 0.6)):
+            await self._outbox.close()
+        await self._lease.stop()
+        try:
+            handed_over = await self._lease.resign()
+        except EngineUnavailable as error:
+            logger.error("worker %s could not resign; its lease runs out by itself: %s", self.id, error)
+            return
+        if handed_over:
+            logger.warning("worker %s: %d jobs that would not end were handed over", self.id, handed_over)
+
+
+def _context_of(roster: Roster) -> contextvars.Context:
+    """A context that belongs to the manager and to nobody's request: jobs inherit it."""
+    context = roster.context.copy()
+    context.run(current_scope.set, roster.scope)
+    return context
