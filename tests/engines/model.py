@@ -528,14 +528,14 @@ class ModelEngine:
             return Renewal(False, [])
         worker.row = worker.row._replace(renewed_at=self.clock.wall())
         worker.renewed = self.clock.monotonic()
-        return Renewal(
-            True,
-            [
-                CancelRequest(job.new.id, job.attempt, job.cancel_reason)
-                for job in self._held_by(worker_id)
-                if job.cancel_reason
-            ],
-        )
+        return Renewal(True, await self.cancel_requests(worker_id))
+
+    async def cancel_requests(self, worker_id: str) -> list[CancelRequest]:
+        return [
+            CancelRequest(job.new.id, job.attempt, job.cancel_reason)
+            for job in self._held_by(worker_id)
+            if job.cancel_reason
+        ]
 
     async def resign(self, worker_id: str) -> int:
         jobs = self._held_by(worker_id)

@@ -27,6 +27,7 @@ from .._core._state import StopReason
 from ._rows import (
     AttemptEnd,
     AttemptRow,
+    CancelRequest,
     ClaimRequest,
     ClaimResult,
     EventRow,
@@ -138,6 +139,9 @@ class Engine(Protocol):
 
     async def renew(self, worker_id: str) -> Renewal:
         """Prolong the lease, if nobody has ended it, and hear of cancels."""
+
+    async def cancel_requests(self, worker_id: str) -> list[CancelRequest]:
+        """What `renew` tells of cancels, without writing anything: asked whenever somebody else has changed something."""
 
     async def resign(self, worker_id: str) -> int:
         """End the lease. What the worker still holds is handed over: how many jobs that were."""

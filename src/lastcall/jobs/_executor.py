@@ -21,7 +21,7 @@ from typing import Any
 from .._core._diagnose import error_text, task_stack
 from .._core._group import TaskGroup
 from .._core._record import Record
-from .._core._roster import logger
+from .._core._roster import Intake, logger
 from .._core._scope import Scope, current_scope
 from .._core._state import StopReason
 from ..exceptions import BadArguments, BadDeclaration, BadResult, PayloadTooLarge, StepCollision, StepMismatch
@@ -67,7 +67,10 @@ class Executor:
     # --- verbs -----------------------------------------------------------------------------------------
 
     def start(self, jobs: Sequence[Claimed]) -> None:
-        """Begin each of them at once; a claim is a promise."""
+        """Begin each of them at once; a claim is a promise. What comes when the manager takes no more is given back."""
+        if jobs and (self._crew.roster.intake is not Intake.OPEN or self._group._stopping):
+            self.hand_back(jobs)
+            return
         for claimed in jobs:
             attempt = Attempt(self._crew, claimed)
             self.running[claimed.id] = attempt
@@ -108,7 +111,8 @@ class Executor:
             outcome = self._outcome_of(attempt, error)
         finally:
             self._end(attempt, outcome)
-        if cancelled is not None and not attempt.unwinding:
+        # Our own unwinding ends here; a cancel of the manager's or of somebody else's goes on.
+        if cancelled is not None and not (attempt.unwinding and _reason_of(attempt.record) is None):
             raise cancelled
 
     def _begin(self, attempt: Attempt) -> None:
@@ -175,12 +179,12 @@ class Executor:
         reason = attempt.cancel_reason or _reason_of(attempt.record)
         if reason is StopReason.USER or reason is StopReason.DISCONNECT:
             return Cancelled(reason, None if isinstance(error, asyncio.CancelledError) else _written(error))
+        if attempt.unwinding:  # it was leaving already: a wait keeps the end that it was given
+            return Suspended(tuple(attempt.waits.values())) if attempt.waits else HandedOver()
         if reason is StopReason.TIMEOUT:
             return self._failure(attempt, TimeoutError("the attempt took longer than its timeout"))
         if reason is not None:  # the shutdown's deadline, or that of the worker's group
             return HandedOver()
-        if attempt.unwinding:
-            return Suspended(tuple(attempt.waits.values())) if attempt.waits else HandedOver()
         if isinstance(error, asyncio.CancelledError):
             task = attempt.task
             if task is None or task.cancelling():

@@ -25,8 +25,7 @@ from ._processes import ProcessIdentity, this_process
 from ._rows import Rescued, WorkerRow
 from ._service import Service
 
-# Between two renewals that only look for cancels, when other processes change much.
-_LOOK_SECONDS = 0.2
+_AGAIN_SECONDS = 0.2
 
 _RESCUE_SECONDS = 1.0
 
@@ -83,12 +82,15 @@ class Lease(Service):
         self._on_joined(worker.id)
 
     async def run_once(self) -> float | None:
-        since = time.monotonic() - self._renewed_at
-        if self._look_soon and since < _LOOK_SECONDS:
-            return _LOOK_SECONDS - since
-        if self._look_soon or since >= self._seconds / 3:
+        if self._look_soon:
+            self._look_soon = False
+            for request in await self._engine.cancel_requests(self.worker_id):
+                self._executor.cancel(request)
+        left = self._seconds / 3 - (time.monotonic() - self._renewed_at)
+        if left <= 0:
             await self._renew()
-        return max(0.01, self._seconds / 3 - (time.monotonic() - self._renewed_at))
+            left = self._seconds / 3 - (time.monotonic() - self._renewed_at)
+        return max(0.01, left)
 
     def look_soon(self) -> None:
         """Somebody may want something cancelled."""
@@ -103,7 +105,7 @@ class Lease(Service):
             try:
                 await self._renew()
             except EngineUnavailable:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def resign(self) -> int:
         """End the lease; what is still held is handed over by it. How many jobs that were."""
@@ -115,7 +117,6 @@ class Lease(Service):
         async with self._renewing:
             if self._renewed_at > asked:
                 return  # somebody else did, meanwhile
-            self._look_soon = False
             began = time.monotonic()
             renewal = await self._engine.renew(self.worker_id)
             self._renewed_at = began

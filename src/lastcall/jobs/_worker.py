@@ -211,8 +211,9 @@ class Worker:
     async def _leave_with_manager(self) -> None:
         """The manager's plan is under way and counts this block as work: it cancels us together with the jobs."""
         self._fetcher.tell_to_stop()
-        while tasks := self._group.tasks:
-            await asyncio.wait(tasks)
+        shutdown = self._manager._shutdown_task
+        while (tasks := self._group.tasks) and shutdown is not None and not shutdown.done():
+            await asyncio.wait({*tasks, shutdown}, return_when=asyncio.FIRST_COMPLETED)
 
     async def _close(self) -> None:
         """After the jobs have ended or were given up. Once, whoever comes first; the close phase bounds it."""
