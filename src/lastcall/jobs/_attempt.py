@@ -53,10 +53,14 @@ async def persist(write: Callable[[], Awaitable[T]], what: str) -> T:
             tries += 1
 
 
-class Crew:
-    """What the attempts of one worker share."""
+# Called beside a step: "before" it runs, "after" it has run and before that is written, and when it is "recorded".
+Probe = Callable[[str, "Attempt", str], Awaitable[None]]
 
-    __slots__ = ("client", "engine", "ensure_lease", "lane", "loop", "roster")
+
+class Crew:
+    """What the attempts of one worker share. `probe`: for tests that let things go wrong at a chosen step."""
+
+    __slots__ = ("client", "engine", "ensure_lease", "lane", "loop", "probe", "roster")
 
     def __init__(
         self, client: Client, roster: Roster, lane: ThreadLane, ensure_lease: Callable[[], Awaitable[None]]
@@ -67,6 +71,7 @@ class Crew:
         self.lane = lane
         self.loop = roster.loop
         self.ensure_lease = ensure_lease
+        self.probe: Probe | None = None
 
 
 class Attempt:

@@ -60,6 +60,13 @@ class Client:
     def is_open(self) -> bool:
         return self._is_open
 
+    def use(self, engine: Engine) -> Engine:
+        """Use another engine from now on, which a test does; the one that was used before. Only while it is closed."""
+        if self._is_open:
+            raise RuntimeError("the jobs are open; another engine can be used only when they are closed")
+        before, self.engine = self.engine, engine
+        return before
+
     async def close(self) -> None:
         """Those who still wait for a job hear that nobody will tell them any more."""
         if not self._is_open:

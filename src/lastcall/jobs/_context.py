@@ -244,7 +244,9 @@ class Context:
         attempt.in_flight += 1
         try:
             try:
+                await self._probe("before", key)
                 value, cancelled = await self._call(fn, args)
+                await self._probe("after", key)
             except Exception as error:
                 if policy is StepPolicy.ONCE:  # it is known how it ended: nobody needs to decide anything
                     told = dump_error(error, "".join(format_exception(error)))
@@ -256,6 +258,7 @@ class Context:
             text = attempt.crew.client.check_size(codec.dump(value), f"the value of step {key!r}")
             took = time.monotonic() - began
             await attempt.record_step(StepRecord(key, StepStatus.COMPLETED, text, None, policy, main, took))
+            await self._probe("recorded", key)
             if cancelled is not None:
                 raise cancelled
             return codec.load(text)
@@ -263,6 +266,10 @@ class Context:
             _current_step.reset(token)
             attempt.in_flight -= 1
             attempt.consider_unwinding()
+
+    async def _probe(self, when: str, key: str) -> None:
+        if self._attempt.crew.probe is not None:
+            await self._attempt.crew.probe(when, self._attempt, key)
 
     async def _call(
         self, fn: Callable[..., Any], args: Sequence[Any]

@@ -35,6 +35,12 @@ class Fetcher(Service):
         self._queues = queues
         self.worker_id = ""
 
+    async def claim_once(self) -> int:
+        """Claim now, whatever the loop does; how many jobs began."""
+        before = len(self._executor.running)
+        await self.run_once()
+        return len(self._executor.running) - before
+
     async def run_once(self) -> float | None:
         executor, worker_id = self._executor, self.worker_id
         free = self._concurrency - len(executor.running)

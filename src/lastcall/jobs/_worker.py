@@ -73,6 +73,7 @@ class Worker:
         self._watching: asyncio.Task[None] | None = None
         self._unlisten: list[Any] = []
         self._manager: TaskManager
+        self._crew: Crew
         self._group: TaskGroup
         self._executor: Executor
         self._outbox: Outbox
@@ -124,7 +125,7 @@ class Worker:
         lane = manager._threads
         lane.add_room(self._concurrency)
         self._group = manager.group(on_error="isolate")
-        crew = Crew(client, roster, lane, self._ensure_lease)
+        self._crew = crew = Crew(client, roster, lane, self._ensure_lease)
         self._outbox = Outbox(client.engine, self._on_written)
         cancel_grace_seconds = max(0.1, manager.plan.cancel)
         self._executor = Executor(crew, self._group, self._tasks, cancel_grace_seconds, self._on_end)
