@@ -141,7 +141,7 @@ class Engine(Protocol):
         """Prolong the lease, if nobody has ended it, and hear of cancels."""
 
     async def cancel_requests(self, worker_id: str) -> list[CancelRequest]:
-        """What `renew` tells of cancels, without writing anything: asked whenever somebody else has changed something."""
+        """What `renew` tells of cancels, without writing anything: asked when somebody else has changed something."""
 
     async def resign(self, worker_id: str) -> int:
         """End the lease. What the worker still holds is handed over: how many jobs that were."""

@@ -19,7 +19,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from traceback import format_exception
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._core._manager import TaskManager
 from .._core._plan import ShutdownPlan
@@ -40,67 +40,68 @@ async def run_in_process(
     grace_seconds: float,
 ) -> Any:
     """Call the function there, and return what it returned; what it raised is raised here, its traceback as a note."""
-    loop = asyncio.get_running_loop()
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
     try:
         order = pickle.dumps((f"{fn.__module__}:{fn.__qualname__}", tuple(args), dict(kwargs)))
     except Exception as error:
-        ours.close()
-        theirs.close()
         raise BadArguments(f"{attempt!r}: its arguments cannot be sent to a process: {error}") from error
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(theirs, order), name=repr(attempt), daemon=True)
-    # Starting takes milliseconds and writes to a pipe: not on the loop.
-    await asyncio.shield(loop.run_in_executor(None, process.start))
-    theirs.close()
-    ended = loop.create_future()
-    loop.add_reader(process.sentinel, _set, ended)
+    # In a thread: starting takes milliseconds, and an answer may be longer than a pipe holds. It ends with the process.
+    talk = partial(_talk, process, ours, theirs)
+    talking: asyncio.Task[_Answer | None] = asyncio.Task(attempt.crew.lane.call(talk), loop=attempt.crew.loop)
     try:
-        await _wait(process, ended, grace_seconds)
-        return _answer(ours, process, attempt)
+        await _wait(process, talking, grace_seconds)
     finally:
-        loop.remove_reader(process.sentinel)
-        ours.close()
-        if process.is_alive():
-            process.kill()
-        process.join(1.0)
-        if process.exitcode is not None:
-            process.close()
+        if not talking.done():
+            _kill(process)
+            await asyncio.wait({talking})
+    answer = talking.result()
+    if answer is None:
+        raise ProcessDied(
+            f"the process of {attempt!r} ended without an answer (exit code {process.exitcode}): killed, or crashed"
+        )
+    if not answer.succeeded:
+        answer.value.add_note(answer.told)
+        raise answer.value
+    return answer.value
 
 
-async def _wait(process: BaseProcess, ended: asyncio.Future[None], grace_seconds: float) -> None:
+class _Answer(NamedTuple):
+    succeeded: bool
+    value: Any
+    told: str
+
+
+def _talk(process: BaseProcess, ours: Connection, theirs: Connection) -> _Answer | None:
+    """Start it, wait for its answer and its end. None: it died without one."""
+    with ours:
+        with theirs:
+            process.start()
+        try:
+            answer: _Answer | None = ours.recv()
+        except EOFError:
+            answer = None
+    process.join()
+    return answer
+
+
+async def _wait(process: BaseProcess, talking: asyncio.Task[Any], grace_seconds: float) -> None:
     """Until it has ended; a cancellation asks it first, and kills it after its grace."""
     try:
-        await asyncio.wait({ended})
+        await asyncio.wait({talking})
     except asyncio.CancelledError:
-        process.terminate()
-        try:
-            await asyncio.wait({ended}, timeout=grace_seconds * 0.8)
-        finally:
-            if not ended.done():
-                process.kill()
+        if process.is_alive():
+            process.terminate()
+            await asyncio.wait({talking}, timeout=grace_seconds * 0.8)
         raise
 
 
-def _answer(ours: Connection, process: BaseProcess, attempt: Attempt) -> Any:
-    if not ours.poll():
-        process.join(1.0)
-        raise ProcessDied(
-            f"the process of {attempt!r} ended with exit code {process.exitcode} and without an answer"
-        )
+def _kill(process: BaseProcess) -> None:
     try:
-        succeeded, value, told = ours.recv()
-    except Exception as error:
-        raise ProcessDied(f"the answer of the process of {attempt!r} cannot be read: {error}") from error
-    if succeeded:
-        return value
-    value.add_note(told)
-    raise value
-
-
-def _set(ended: asyncio.Future[None]) -> None:
-    if not ended.done():
-        ended.set_result(None)
+        process.kill()
+    except (ValueError, AttributeError):
+        pass  # it was never started
 
 
 # --- in the other process ------------------------------------------------------------------------------
@@ -110,21 +111,23 @@ def _child(pipe: Connection, order: bytes) -> None:
     """Call the function and send the answer. Runs in the main thread of its process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent, which then asks us
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    answer: tuple[bool, Any, str]
     try:
         path, args, kwargs = pickle.loads(order)
-        answer = (True, run_main(_call(_load(path), args, kwargs)), "")
+        answer = _Answer(True, run_main(_call(_load(path), args, kwargs)), "")
     except BaseException as error:
-        answer = (False, error if isinstance(error, Exception) else RuntimeError(repr(error)), _text(error))
+        answer = _Answer(
+            False, error if isinstance(error, Exception) else RuntimeError(repr(error)), _text(error)
+        )
     try:
         pipe.send(answer)
     except Exception as error:
-        pipe.send((False, RuntimeError(f"the answer cannot be sent: {error}"), answer[2]))
+        pipe.send(_Answer(False, RuntimeError(f"the answer cannot be sent: {error}"), answer.told))
 
 
 async def _call(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """In a manager, so that the function hears of SIGTERM by `current_shutdown()`."""
-    async with TaskManager(plan=ShutdownPlan(drain=3600, cancel=0, close=0)) as manager:
+    """In a manager, so that the function hears of SIGTERM by `current_shutdown()`; its errors are the parent's news."""
+    plan = ShutdownPlan(drain=3600, cancel=0, close=0)
+    async with TaskManager(plan=plan, on_error=lambda info, error: None) as manager:
         if asyncio.iscoroutinefunction(fn):
             return await manager.create_task(fn(*args, **kwargs))
         return await manager.run_in_thread(partial(fn, *args, **kwargs))
