@@ -1,0 +1,146 @@
+"""Events: numbered from 1 without gaps, fenced for workers, open to those outside."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ...jobs._rows import Completed, EventRow, HandedOver, NewEvent
+from ._harness import Harness
+from ._support import LEASE_SECONDS, a_job, a_worker, again, end, everything, look, start, status_of
+
+
+async def events_count_from_one(h: Harness) -> None:
+    """Two appends; every field of an event comes back, through another engine."""
+    attempt = await start(h.engine)
+    assert await h.engine.append_events("a", attempt, [NewEvent("log", '"hello"', "one")]) == 1
+    first_at = h.clock.wall()
+    h.advance(1.0)
+    assert await h.engine.append_events("a", attempt, [NewEvent("x.y", "{}"), NewEvent("log", "2")]) == 3
+    assert await h.other.read_events("a", 0, 10) == [
+        EventRow(1, attempt, "one", "log", '"hello"', first_at),
+        EventRow(2, attempt, None, "x.y", "{}", h.clock.wall()),
+        EventRow(3, attempt, None, "log", "2", h.clock.wall()),
+    ]
+
+
+async def events_are_read_from_a_place_on(h: Harness) -> None:
+    """A reader resumes in the middle, reads in portions, and finds nothing after the end."""
+    attempt = await start(h.engine)
+    await h.engine.append_events("a", attempt, [NewEvent("n", f"{n}") for n in range(1, 11)])
+    assert [event.seq for event in await h.engine.read_events("a", 7, 100)] == [8, 9, 10]
+    assert [event.seq for event in await h.engine.read_events("a", 3, 4)] == [4, 5, 6, 7]
+    assert await h.engine.read_events("a", 10, 100) == []
+    assert await h.engine.read_events("a", 99, 100) == []
+    assert await h.engine.read_events("a", 0, 0) == []
+    assert await h.engine.read_events("nothing", 0, 100) == []
+
+
+async def numbers_go_on_over_attempts(h: Harness) -> None:
+    """The log of a job is one, whoever wrote it; an event tells its attempt, 0 from outside."""
+    attempt = await start(h.engine)
+    await h.engine.append_events("a", attempt, [NewEvent("n", "1")])
+    await end(h.engine, "a", attempt, HandedOver())
+    assert await h.other.append_events("a", None, [NewEvent("n", "2")]) == 2
+    attempt = await again(h.engine)
+    await h.engine.append_events("a", attempt, [NewEvent("n", "3")])
+    await end(h.engine, "a", attempt, Completed("1"))
+    assert await h.other.append_events("a", None, [NewEvent("n", "4")]) == 4
+    events = await h.engine.read_events("a", 0, 100)
+    assert [(event.seq, event.attempt, event.data) for event in events] == [
+        (1, 1, "1"),
+        (2, 0, "2"),
+        (3, 2, "3"),
+        (4, 0, "4"),
+    ]
+
+
+async def each_job_has_its_own_log(h: Harness) -> None:
+    """Two jobs write by turns."""
+    fences = {job_id: await start(h.engine, job_id) for job_id in "ab"}
+    for n in (1, 2, 3):
+        for job_id, fence in fences.items():
+            assert await h.engine.append_events(job_id, fence, [NewEvent("n", f'"{job_id}{n}"')]) == n
+    for job_id in fences:
+        events = await h.engine.read_events(job_id, 0, 10)
+        assert [event.data for event in events] == [f'"{job_id}{n}"' for n in (1, 2, 3)]
+
+
+async def an_append_of_nothing_is_fine(h: Harness) -> None:
+    """A writer flushes an empty buffer."""
+    attempt = await start(h.engine)
+    await h.engine.append_events("a", attempt, [NewEvent("n", "1")])
+    assert await h.engine.append_events("a", attempt, []) == 1
+    assert len(await h.engine.read_events("a", 0, 10)) == 1
+
+
+async def progress_is_the_progress_of_the_job(h: Harness) -> None:
+    """The newest `progress` event is shown with the job; other events are not."""
+    attempt = await start(h.engine)
+    await h.engine.append_events("a", attempt, [NewEvent("log", '"x"')])
+    assert (await look(h.other)).progress is None
+    events = [NewEvent("progress", "[1, 3]"), NewEvent("progress", "[2, 3]"), NewEvent("log", '"y"')]
+    await h.engine.append_events("a", attempt, events)
+    assert (await look(h.other)).progress == "[2, 3]"
+    await end(h.engine, "a", attempt, HandedOver())
+    assert (await look(h.other)).progress == "[2, 3]"
+    assert len(await h.engine.read_events("a", 0, 10)) == 4
+
+
+async def an_event_needs_the_running_attempt(h: Harness) -> None:
+    """Older and newer attempts than the running one, a job that does not run, an unknown job: lost."""
+    attempt = await start(h.engine)
+    await end(h.engine, "a", attempt, HandedOver())
+    attempt = await again(h.engine)
+    await h.engine.submit([a_job("queued")])
+    before = await everything(h.engine)
+    event = [NewEvent("progress", "1")]
+    assert await h.engine.append_events("a", attempt - 1, event) is None
+    assert await h.engine.append_events("a", attempt + 1, event) is None
+    assert await h.engine.append_events("queued", 0, event) is None
+    assert await h.engine.append_events("queued", 1, event) is None
+    assert await h.engine.append_events("nothing", 1, event) is None
+    assert await h.engine.append_events("nothing", None, event) is None
+    assert await everything(h.engine) == before
+
+
+async def a_lost_attempt_writes_no_event(h: Harness) -> None:
+    """A stalled worker streams on although another one has its job."""
+    attempt = await start(h.engine)
+    h.advance(LEASE_SECONDS + 1.0)
+    await h.other.join(a_worker("v"))
+    await h.other.rescue("v")
+    assert await h.engine.append_events("a", attempt, [NewEvent("token", '"x"')]) is None
+    assert await h.engine.read_events("a", 0, 10) == []
+
+
+async def events_from_many_writers_have_no_gaps(h: Harness) -> None:
+    """Forty appends by turns on two engines, at the same time: each number once, each batch in one piece."""
+    attempt = await start(h.bare)
+    answers = await asyncio.gather(
+        *(
+            [h.bare, h.bare_other][n % 2].append_events(
+                "a", attempt, [NewEvent("n", f"{n}"), NewEvent("n", f"{n}")]
+            )
+            for n in range(40)
+        )
+    )
+    events = await h.bare_other.read_events("a", 0, 1000)
+    assert [event.seq for event in events] == list(range(1, 81))
+    data = [event.data for event in events]
+    assert data[::2] == data[1::2]
+    assert sorted(data[::2], key=int) == [f"{n}" for n in range(40)]
+    assert answers == [2 * (data.index(f"{n}") // 2 + 1) for n in range(40)]
+
+
+async def a_long_log_is_read_to_its_end(h: Harness) -> None:
+    """Two thousand events in batches of a hundred, read in portions of 300."""
+    attempt = await start(h.engine)
+    for batch in range(20):
+        events = [NewEvent("n", f"{batch * 100 + n}") for n in range(100)]
+        assert await h.engine.append_events("a", attempt, events) == (batch + 1) * 100
+    read: list[EventRow] = []
+    while portion := await h.other.read_events("a", len(read), 300):
+        assert len(portion) <= 300
+        read += portion
+    assert [event.data for event in read] == [f"{n}" for n in range(2000)]
+    assert await status_of(h.engine) == "running"
