@@ -4,6 +4,8 @@ import argparse
 import sys
 
 from .chart import svg
+from .jobs.main import COMMANDS
+from .jobs.main import run as run_command
 from .report import table, write_json
 from .runner import FULL, QUICK, SECTIONS, run
 
@@ -12,7 +14,10 @@ LOOPS = ("asyncio", "uvloop", "eager")
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m bench", description="What tracking a task costs, as a ratio to asyncio alone."
+        prog="python -m bench",
+        description="What tracking a task costs, as a ratio to asyncio alone.",
+        epilog="commands of their own, each with --help: "
+        + "; ".join(f"`{name}`: {what}" for name, what in COMMANDS.items()),
     )
     made.add_argument(
         "section", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; all if none is named"
@@ -30,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """0 when all went well, 1 when a contender that is installed could not be measured."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        return run_command(sys.argv[1], sys.argv[2:])
     arguments = parser().parse_args()
     for section in arguments.section:
         if section not in SECTIONS:
