@@ -1,0 +1,156 @@
+"""The verbs that read. Each runs in the reader thread, in a snapshot of its own."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from ..._core._state import StopReason
+from ...jobs._rows import (
+    AttemptRow,
+    EventRow,
+    JobQuery,
+    JobRow,
+    Overview,
+    ScheduleRow,
+    StepRow,
+    Wait,
+    WorkerRow,
+)
+from ...jobs._state import FINAL, AttemptOutcome, JobStatus, StepPolicy, StepStatus, WaitKind
+
+_JOB = """SELECT job.id, lane.task, lane.version, lane.queue, job.status, job.priority, job.attempt, job.failures,
+    job.lost, job.args, job.result, job.error, job.progress, job.key, job.limit_key, job.labels, job.options,
+    job.parent_id, iif(job.status = 'running', job.worker, NULL), job.created_at, job.due_at, job.started_at,
+    job.ended_at, job.expires_at, job.cancel_reason, job.n"""
+_GET = f"""{_JOB} FROM json_each(?) AS asked JOIN lastcall_job AS job ON job.id = asked.value
+    JOIN lastcall_lane AS lane ON lane.id = job.lane ORDER BY asked.key"""
+_FIND = f"""{_JOB} FROM lastcall_job AS job JOIN lastcall_lane AS lane ON lane.id = job.lane
+    WHERE {{conditions}} ORDER BY job.n DESC LIMIT ?"""
+_WAITS = """SELECT job, step, kind, name, seconds, jobs FROM lastcall_wait
+    WHERE job IN (SELECT value FROM json_each(?)) ORDER BY n"""
+
+_ATTEMPTS = """SELECT attempt, worker, started_at, ended_at, outcome, reason, error FROM lastcall_attempt
+    WHERE job = (SELECT n FROM lastcall_job WHERE id = ?) ORDER BY attempt"""
+# The running attempt and one that completed its job have no row of their own.
+_LAST_ATTEMPT = """SELECT attempt, worker, started_at, ended_at, iif(status = 'completed', status, NULL), NULL, NULL
+    FROM lastcall_job WHERE id = ? AND status IN ('running', 'completed')"""
+_STEPS = """SELECT key, status, value, error, policy, main, attempt, started_at, ended_at FROM lastcall_step
+    WHERE job = (SELECT n FROM lastcall_job WHERE id = ?) ORDER BY n"""
+_EVENTS = """SELECT seq, attempt, step, type, data, at FROM lastcall_event
+    WHERE job = (SELECT n FROM lastcall_job WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?"""
+
+_COUNTS = """SELECT lane.queue, counted.status, sum(counted.jobs)
+    FROM (SELECT lane, status, count(*) AS jobs FROM lastcall_job GROUP BY lane, status) AS counted
+    JOIN lastcall_lane AS lane ON lane.id = counted.lane GROUP BY lane.queue, counted.status"""
+_WORKERS = """SELECT id, host, pid, process_start, boot_id, pid_namespace, lease_seconds, concurrency, queues,
+    joined_at, renewed_at, (SELECT count(*) FROM lastcall_job WHERE status = 'running' AND worker = lastcall_worker.id)
+    FROM lastcall_worker ORDER BY joined_at, id"""
+_SCHEDULES = "SELECT name, last_tick FROM lastcall_schedule ORDER BY name"
+
+_PRUNABLE = "SELECT n, expires_at FROM lastcall_job WHERE n > ? ORDER BY n LIMIT ?"
+
+_STATUS = {str(status): status for status in JobStatus}
+_FINAL = frozenset(map(str, FINAL))
+
+
+def get(connection: sqlite3.Connection, job_ids: Sequence[str]) -> list[JobRow]:
+    return _jobs(connection, connection.execute(_GET, (json.dumps(list(job_ids)),)).fetchall())
+
+
+def find(connection: sqlite3.Connection, query: JobQuery) -> list[JobRow]:
+    conditions, values = _conditions(query)
+    statement = _FIND.format(conditions=" AND ".join(conditions) or "1")
+    return _jobs(connection, connection.execute(statement, (*values, max(0, query.limit))).fetchall())
+
+
+def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+
+    def add(condition: str, *given: Any) -> None:
+        conditions.append(condition)
+        values.extend(given)
+
+    if query.statuses is not None:
+        # Words of a closed list, written out, because only a literal finds the partial indexes.
+        words = ", ".join(f"'{JobStatus(status)}'" for status in sorted(query.statuses))
+        add(f"job.status IN ({words})")
+    if query.task is not None:
+        add("lane.task = ?", query.task)
+    if query.queue is not None:
+        add("lane.queue = ?", query.queue)
+    if query.key is not None:
+        add("job.key = ?", query.key)
+    if query.parent_id is not None:
+        add("job.parent_id = ?", query.parent_id)
+    if query.label is not None:
+        # Not a JSON path: a label's name may be anything.
+        add("EXISTS (SELECT 1 FROM json_each(job.labels) WHERE key = ? AND value = ?)", *query.label)
+    if query.before is not None:
+        add("job.n < (SELECT n FROM lastcall_job WHERE id = ?)", query.before)
+    return conditions, values
+
+
+def _jobs(connection: sqlite3.Connection, rows: list[Any]) -> list[JobRow]:
+    waits = _waits(connection, [row[25] for row in rows if row[4] not in _FINAL])
+    return [
+        JobRow._make(
+            (
+                *row[:4],
+                _STATUS[row[4]],
+                *row[5:24],
+                row[24] and StopReason(row[24]),
+                waits.get(row[25], ()),
+            )
+        )
+        for row in rows
+    ]
+
+
+def _waits(connection: sqlite3.Connection, numbers: list[int]) -> dict[int, tuple[Wait, ...]]:
+    waits: dict[int, tuple[Wait, ...]] = {}
+    if numbers:
+        for n, step, kind, name, seconds, jobs in connection.execute(_WAITS, (json.dumps(numbers),)):
+            wait = Wait(step, WaitKind(kind), name, seconds, tuple(json.loads(jobs)))
+            waits[n] = (*waits.get(n, ()), wait)
+    return waits
+
+
+def attempts(connection: sqlite3.Connection, job_id: str) -> list[AttemptRow]:
+    rows = connection.execute(_ATTEMPTS, (job_id,)).fetchall()
+    rows += connection.execute(_LAST_ATTEMPT, (job_id,)).fetchall()
+    return [AttemptRow._make((*row[:4], row[4] and AttemptOutcome(row[4]), *row[5:])) for row in rows]
+
+
+def steps(connection: sqlite3.Connection, job_id: str) -> list[StepRow]:
+    return [
+        StepRow(key, StepStatus(status), value, error, StepPolicy(policy), main == 1, *when)
+        for key, status, value, error, policy, main, *when in connection.execute(_STEPS, (job_id,))
+    ]
+
+
+def read_events(connection: sqlite3.Connection, job_id: str, after: int, limit: int) -> list[EventRow]:
+    return list(map(EventRow._make, connection.execute(_EVENTS, (job_id, after, max(0, limit))).fetchall()))
+
+
+def overview(connection: sqlite3.Connection, now: float) -> Overview:
+    counts = {
+        (queue, _STATUS[status]): jobs for queue, status, jobs in connection.execute(_COUNTS).fetchall()
+    }
+    schedules = list(map(ScheduleRow._make, connection.execute(_SCHEDULES).fetchall()))
+    return Overview(now, counts, [_worker(row) for row in connection.execute(_WORKERS).fetchall()], schedules)
+
+
+def _worker(row: tuple[Any, ...]) -> WorkerRow:
+    queues = None if row[8] is None else frozenset(json.loads(row[8]))
+    return WorkerRow._make((*row[:8], queues, *row[9:]))
+
+
+def expired(connection: sqlite3.Connection, after: int, count: int, now: float) -> tuple[list[int], int]:
+    """Among the `count` jobs behind `after`: those whose retention is over; and where to go on, 0: at the beginning."""
+    rows = connection.execute(_PRUNABLE, (after, count)).fetchall()
+    found = [n for n, expires_at in rows if expires_at is not None and expires_at <= now]
+    return found, rows[-1][0] if len(rows) == count else 0

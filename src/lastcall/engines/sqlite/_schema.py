@@ -1,0 +1,158 @@
+"""The tables, how they came to be, and whose file this is.
+
+Who calls it: the writer's `_database`, at every opening. `MIGRATIONS[v]` leads from version v to v + 1; a published
+step is never changed, a new one is added below it. Every name begins with `lastcall_`, because the user's own tables
+may live in the same file (`ctx.transaction`).
+
+What the hot path pays for a job: one row, the unique index on its id, and one entry at a time in one of the partial
+indexes; that is why everything else about a job either hangs on rare columns or has a table of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ...exceptions import EngineUnavailable, SchemaTooNew
+
+# "last" in ASCII, at byte 68 of the file: `file` and we can tell it from other applications' databases.
+APPLICATION_ID = 0x6C617374
+
+_VERSION_1 = (
+    # Where a job belongs. There are few; rows are never deleted.
+    """CREATE TABLE lastcall_lane (
+        id INTEGER PRIMARY KEY, queue TEXT NOT NULL, task TEXT NOT NULL, version TEXT NOT NULL,
+        UNIQUE (task, version, queue))""",
+    # Long texts stand last: what is left of them is read without following their overflow pages.
+    """CREATE TABLE lastcall_job (
+        n INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        lane INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        held INTEGER NOT NULL DEFAULT 0,
+        priority INTEGER NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        lost INTEGER NOT NULL DEFAULT 0,
+        lost_in_a_row INTEGER NOT NULL DEFAULT 0,
+        steps_at_last_loss INTEGER NOT NULL DEFAULT 0,
+        max_lost INTEGER NOT NULL,
+        max_attempts INTEGER NOT NULL,
+        created_at REAL NOT NULL,
+        due_at REAL,
+        started_at REAL,
+        ended_at REAL,
+        expires_at REAL,
+        retention_seconds REAL,
+        worker TEXT,
+        cancel_reason TEXT,
+        key TEXT,
+        key_task TEXT,
+        limit_key TEXT,
+        limit_count INTEGER,
+        parent_id TEXT,
+        labels TEXT,
+        options TEXT,
+        progress TEXT,
+        args TEXT NOT NULL,
+        result TEXT,
+        error TEXT)""",
+    """CREATE INDEX lastcall_job_claim ON lastcall_job (lane, priority DESC)
+        WHERE status = 'queued' AND held = 0""",
+    "CREATE INDEX lastcall_job_running ON lastcall_job (lane, worker) WHERE status = 'running'",
+    "CREATE INDEX lastcall_job_due ON lastcall_job (due_at) WHERE status = 'scheduled'",
+    "CREATE INDEX lastcall_job_waiting ON lastcall_job (lane) WHERE status = 'waiting'",
+    "CREATE INDEX lastcall_job_failed ON lastcall_job (lane) WHERE status = 'failed'",
+    "CREATE INDEX lastcall_job_cancelled ON lastcall_job (lane) WHERE status = 'cancelled'",
+    "CREATE UNIQUE INDEX lastcall_job_key ON lastcall_job (key, key_task) WHERE key IS NOT NULL",
+    """CREATE INDEX lastcall_job_limit ON lastcall_job (limit_key, held, priority DESC)
+        WHERE limit_key IS NOT NULL AND status IN ('queued', 'running')""",
+    "CREATE INDEX lastcall_job_parent ON lastcall_job (parent_id) WHERE parent_id IS NOT NULL",
+    # A row when an attempt has ended; the running one and a completed last one are told from the job's own row.
+    """CREATE TABLE lastcall_attempt (
+        job INTEGER NOT NULL, attempt INTEGER NOT NULL, worker TEXT, started_at REAL NOT NULL, ended_at REAL NOT NULL,
+        outcome TEXT NOT NULL, reason TEXT, error TEXT,
+        PRIMARY KEY (job, attempt)) WITHOUT ROWID""",
+    """CREATE TABLE lastcall_step (
+        n INTEGER PRIMARY KEY, job INTEGER NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, policy TEXT NOT NULL,
+        main INTEGER NOT NULL, attempt INTEGER NOT NULL, started_at REAL NOT NULL, ended_at REAL,
+        value TEXT, error TEXT,
+        UNIQUE (job, key))""",
+    """CREATE TABLE lastcall_event (
+        job INTEGER NOT NULL, seq INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT, type TEXT NOT NULL,
+        at REAL NOT NULL, data TEXT NOT NULL,
+        PRIMARY KEY (job, seq)) WITHOUT ROWID""",
+    # Messages that came before anybody waited for them.
+    """CREATE TABLE lastcall_message (
+        n INTEGER PRIMARY KEY, job INTEGER NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL)""",
+    "CREATE INDEX lastcall_message_job ON lastcall_message (job, name)",
+    # What jobs wait for. `due_at` is absolute, so that a wait asked for again ends when it would have ended.
+    """CREATE TABLE lastcall_wait (
+        n INTEGER PRIMARY KEY, job INTEGER NOT NULL, step TEXT NOT NULL, kind TEXT NOT NULL, name TEXT, seconds REAL,
+        jobs TEXT NOT NULL, created_at REAL NOT NULL, due_at REAL,
+        UNIQUE (job, step))""",
+    "CREATE INDEX lastcall_wait_due ON lastcall_wait (due_at) WHERE due_at IS NOT NULL",
+    # The jobs that a wait is about.
+    """CREATE TABLE lastcall_wait_job (
+        job_id TEXT NOT NULL, wait INTEGER NOT NULL,
+        PRIMARY KEY (job_id, wait)) WITHOUT ROWID""",
+    "CREATE INDEX lastcall_wait_job_wait ON lastcall_wait_job (wait)",
+    # Token buckets of rate limits.
+    "CREATE TABLE lastcall_rate (task TEXT PRIMARY KEY, tokens REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE lastcall_schedule (name TEXT PRIMARY KEY, last_tick REAL NOT NULL) WITHOUT ROWID",
+    # `lease_until` is a reading of the machine's monotonic clock in the boot `boot_id`.
+    """CREATE TABLE lastcall_worker (
+        id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, process_start TEXT, boot_id TEXT,
+        pid_namespace TEXT, lease_seconds REAL NOT NULL, lease_until REAL NOT NULL, concurrency INTEGER NOT NULL,
+        queues TEXT, joined_at REAL NOT NULL, renewed_at REAL NOT NULL) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+
+VERSION = len(MIGRATIONS)
+
+
+def check_owner(connection: sqlite3.Connection, path: str) -> int:
+    """The version of the schema; 0: an empty file. Refuses other applications' databases and newer versions."""
+    application_id, version = _marks(connection)
+    if application_id == 0 and not _tables(connection):
+        return 0
+    if application_id != APPLICATION_ID:
+        raise EngineUnavailable(
+            f"{path!r} is another application's database; nothing was changed. Give lastcall a file of its own"
+        )
+    if version > VERSION:
+        raise SchemaTooNew(
+            f"the database {path!r} has version {version} of the schema, and this lastcall knows {VERSION}; upgrade"
+            " lastcall. Nothing was changed"
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the file to `VERSION`, in one transaction; another process that opens it at the same time waits."""
+    if check_owner(connection, path) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Again: another process may have been first while we waited for the lock.
+        for step in MIGRATIONS[check_owner(connection, path) :]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return application_id, version
+
+
+def _tables(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return int(count)

@@ -1,0 +1,128 @@
+"""Submitting: plain jobs by the many, keyed and limited ones one by one; and the ticks of schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...exceptions import KeyConflict
+from ...jobs._rows import NewJob, Submitted
+from ...jobs._state import JobStatus
+from ._limits import is_full
+from ._store import Store
+
+_QUEUED, _SCHEDULED = JobStatus.QUEUED, JobStatus.SCHEDULED
+
+_INSERT = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max_attempts, created_at, due_at,
+    retention_seconds, parent_id, labels, options, args, key, key_task, limit_key, limit_count, held)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_BY_KEY = "SELECT id, status, args FROM lastcall_job WHERE key = ? AND key_task = ?"
+_EXISTS = "SELECT 1 FROM lastcall_job WHERE id = ?"
+_TICK = """INSERT INTO lastcall_schedule (name, last_tick) VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET last_tick = excluded.last_tick WHERE excluded.last_tick > last_tick"""
+
+
+class Tick(NamedTuple):
+    """A call of `fire`."""
+
+    schedule: str
+    tick: float
+    job: NewJob | None
+
+
+def submit(store: Store, calls: Sequence[Sequence[NewJob]]) -> list[list[Submitted]]:
+    """All calls in their order, so that age is the order of submitting; plain ones in one statement."""
+    answers = []
+    rows: list[tuple[Any, ...]] = []
+    for jobs in calls:
+        if all(job.key is None and job.limit_key is None for job in jobs):
+            answers.append(_plain(store, jobs, rows))
+        else:
+            _insert(store, rows)
+            rows = []
+            answers.append(_careful(store, jobs))
+    _insert(store, rows)
+    return answers
+
+
+def fire(store: Store, call: Tick) -> bool:
+    """Move the schedule on, if nobody did, and submit its job with it."""
+    if store.execute(_TICK, (call.schedule, call.tick)).rowcount != 1:
+        return False
+    if call.job is not None:
+        _careful(store, [call.job])
+    return True
+
+
+def _plain(store: Store, jobs: Sequence[NewJob], rows: list[tuple[Any, ...]]) -> list[Submitted]:
+    answers = []
+    for job in jobs:
+        row = _row(store, job)
+        rows.append((*row, False))
+        answers.append(Submitted(row[0], row[2], True))
+    return answers
+
+
+def _careful(store: Store, jobs: Sequence[NewJob]) -> list[Submitted]:
+    """First look at all keys, then write: if one conflicts, nothing was written."""
+    answers = []
+    fresh: list[tuple[NewJob, tuple[Any, ...]]] = []
+    by_key: dict[tuple[str, str], tuple[str, JobStatus, str]] = {}
+    conflict = False
+    for job in jobs:
+        there = _there(store, job, by_key)
+        if there is None:
+            row = _row(store, job)
+            fresh.append((job, row))
+            answers.append(Submitted(job.id, row[2], True))
+            if job.key is not None:
+                by_key[job.task, job.key] = (job.id, row[2], job.args)
+        else:
+            id, status, args = there
+            answers.append(Submitted(id, JobStatus(status), False, args != job.args))
+            conflict = conflict or args != job.args
+    if conflict:
+        return [answer._replace(created=False) for answer in answers]
+    for job, row in fresh:
+        held = row[2] is _QUEUED and job.limit_key is not None and is_full(store, job.limit_key, job.limit)
+        _insert(store, [(*row, held)])
+    return answers
+
+
+def _there(
+    store: Store, job: NewJob, by_key: dict[tuple[str, str], tuple[str, JobStatus, str]]
+) -> tuple[str, str, str] | None:
+    """The job that has this key already: id, status and arguments."""
+    if job.key is None:
+        return None
+    found: tuple[str, str, str] | None = by_key.get((job.task, job.key))
+    return found or store.execute(_BY_KEY, (job.key, job.task)).fetchone()
+
+
+def _row(store: Store, job: NewJob) -> tuple[Any, ...]:
+    (id, task, args, version, queue, priority, delay, due_at, key, limit_key, limit, labels, options, parent_id,
+     max_lost, max_attempts, retention) = job  # fmt: skip
+    now = store.now
+    if delay is not None:
+        due_at = now + delay
+    if due_at is not None and due_at <= now:
+        due_at = None
+    status = _QUEUED if due_at is None else _SCHEDULED
+    key_task = None if key is None else task
+    lane = store.lane(queue, task, version)
+    return (id, lane, status, priority, max_lost, max_attempts, now, due_at, retention, parent_id, labels, options,
+            args, key, key_task, limit_key, limit)  # fmt: skip
+
+
+def _insert(store: Store, rows: list[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
+    try:
+        store.executemany(_INSERT, rows)
+    except store.connection.IntegrityError as error:
+        taken = [row[0] for row in rows if store.execute(_EXISTS, (row[0],)).fetchone()]
+        if not taken:
+            raise
+        raise KeyConflict(
+            f"a job with the id {taken[0]!r} exists; nothing was written. Every submit needs an id of its own"
+        ) from error
