@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-from lastcall import TaskManager, current_shutdown, run
+from lastcall import ShutdownPlan, TaskManager, current_shutdown, run
 from lastcall.jobs import Context, Jobs
 from lastcall.jobs._ids import new_id
 from lastcall.jobs._rows import AttemptEnd, ClaimRequest, HandedOver, NewJob, WorkerRow
@@ -165,7 +165,8 @@ async def queued_bytes(count: int) -> dict[str, float]:
 
 async def running_bytes(count: int) -> dict[str, float]:
     """Growth of resident memory for each job that runs and sleeps."""
-    async with TaskManager(), jobs, jobs.worker(concurrency=count):
+    at_once = ShutdownPlan(notice=0, drain=0, cancel=30, close=30)
+    async with TaskManager(plan=at_once), jobs, jobs.worker(concurrency=count):
         for number in range(100):
             await (await nothing.submit(number)).result(timeout=60)
         gc.collect()
