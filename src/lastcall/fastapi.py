@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import fastapi.dependencies.utils
 from fastapi import BackgroundTasks, Depends, FastAPI
@@ -31,6 +31,9 @@ from .starlette import Event as Event
 from .starlette import StreamResponse as StreamResponse
 from .starlette import chain_tasks_class, install_with, track_background
 
+if TYPE_CHECKING:
+    from .jobs import Jobs
+
 __all__ = ["Event", "ManagerDep", "StreamResponse", "install"]
 
 logger = logging.getLogger("lastcall.asgi")
@@ -44,13 +47,16 @@ def install(
     stream_grace_seconds: float = 5.0,
     retry_after_seconds: int = 5,
     allow: Allow | None = None,
+    jobs: Jobs | None = None,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
     The manager opens before the app's lifespan starts and drains before it ends, so what the lifespan opened outlives
     the work. Requests, streams and WebSockets drain under the manager's plan; `BackgroundTasks` code is tracked
     without a change: in order, isolated, and not dropped where a response carries tasks of its own. `/livez`,
-    `/readyz` and the tasks below `prefix` are answered. For the other parameters see `lastcall.asgi.Lastcall`.
+    `/readyz` and the tasks below `prefix` are answered. `jobs`: durable jobs, opened before the lifespan starts, closed
+    after all work, and shown below `prefix`; a worker for them is `async with jobs.worker(...)` in the lifespan. For
+    the other parameters see `lastcall.asgi.Lastcall`.
 
     Raises `InstallError` if the app has lastcall already, has started, or has a route on one of those paths
     (checked again at startup, for routes added later). The app is unchanged then.
@@ -65,6 +71,7 @@ def install(
         stream_grace_seconds=stream_grace_seconds,
         retry_after_seconds=retry_after_seconds,
         allow=allow,
+        jobs=jobs,
     )
 
 

@@ -12,7 +12,7 @@ import copy
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from starlette.applications import Starlette
@@ -39,6 +39,9 @@ from .asgi._stream import StreamFormat, run_stream
 from .asgi._stream import StreamResponse as _PlainStreamResponse
 from .exceptions import InstallError
 
+if TYPE_CHECKING:
+    from .jobs import Jobs
+
 _SOURCE_CLOSE_SECONDS = 2.0
 
 __all__ = ["BackgroundTask", "BackgroundTasks", "Event", "StreamResponse", "install"]
@@ -52,12 +55,14 @@ def install(
     stream_grace_seconds: float = 5.0,
     retry_after_seconds: int = 5,
     allow: Allow | None = None,
+    jobs: Jobs | None = None,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
     Whatever middleware is added later, lastcall stays outermost. The manager is `app.state.lastcall`; it opens before
     the app's startup and drains before its shutdown. `BackgroundTask`s of responses become tasks of the manager
-    without a change of code. For the other parameters see `lastcall.asgi.Lastcall`.
+    without a change of code. `jobs`: opened before the startup, closed after all work, shown below the prefix. For the
+    other parameters see `lastcall.asgi.Lastcall`.
 
     Raises `InstallError` if the app has lastcall already, has started, or has a route on one of the face's paths
     (checked again at startup, for routes added later); `TypeError` if `app` is no Starlette app. The app is
@@ -73,6 +78,7 @@ def install(
         stream_grace_seconds=stream_grace_seconds,
         retry_after_seconds=retry_after_seconds,
         allow=allow,
+        jobs=jobs,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ async def answer_json(
     scope: Scope, send: Send, status: int, content: object, headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
     """Send one JSON answer; to HEAD only its headers."""
-    body = json.dumps(content, allow_nan=False, default=repr).encode()
+    body = _encode(content)
     all_headers: Headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -24,6 +25,22 @@ async def answer_json(
     ]
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+
+
+def _encode(content: object) -> bytes:
+    try:
+        return json.dumps(content, allow_nan=False, default=repr).encode()
+    except ValueError:
+        return json.dumps(_finite(content), allow_nan=False, default=repr).encode()
+
+
+def _finite(value: Any) -> Any:
+    """NaN and the infinities, which JSON does not have, as words. A user's own model may have stored them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(child) for name, child in value.items()}
+    return [_finite(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def refusal_headers(scope: Scope, retry_after_seconds: int) -> Headers:

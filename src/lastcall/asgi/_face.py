@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import reprlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from .._core._manager import TaskManager
 from .._core._record import TaskInfo
-from .._core._state import CancelAnswer, TaskStatus
-from ..exceptions import NotOpen, UnknownTask
+from .._core._state import CancelAnswer, ManagerState, TaskStatus
+from ..exceptions import (
+    BadArguments,
+    BadDeclaration,
+    BadResult,
+    EngineUnavailable,
+    KeyConflict,
+    NotOpen,
+    PayloadTooLarge,
+    SchemaTooNew,
+    UnknownJob,
+    UnknownTask,
+    UnknownTaskName,
+)
 from ._access import allow_local
 from ._answers import answer_json, refusal_headers
-from ._types import Scope, Send, app_path
+from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, UnfitBody
+from ._jobs_face import JobsFace
+from ._pages import Answer, BadQuery, Pages, whole_number
+from ._types import Headers, Receive, Scope, Send, app_path, is_http1
+
+if TYPE_CHECKING:
+    from ..jobs import Jobs
+
+logger = logging.getLogger("lastcall.asgi")
 
 Allow = Callable[[Scope], "bool | Awaitable[bool]"]
 
@@ -24,9 +46,26 @@ _DEFAULT_LIMIT = 100
 _MAX_LIMIT = 1000
 _MAX_REPR = 1000
 
-
-class BadQuery(ValueError):
-    """A query parameter of the face that cannot be understood."""
+# 400: it cannot be understood. 422: it is understood, and cannot be done. 503: later, perhaps.
+_STATUS_OF: Mapping[type[Exception], int] = {
+    BadQuery: 400,
+    BadBody: 400,
+    UnknownTask: 404,
+    UnknownJob: 404,
+    UnknownTaskName: 404,
+    BodyTooSlow: 408,
+    KeyConflict: 409,
+    BodyTooLarge: 413,
+    PayloadTooLarge: 413,
+    UnfitBody: 422,
+    BadArguments: 422,
+    BadDeclaration: 422,
+    BadResult: 422,
+    NotOpen: 503,
+    EngineUnavailable: 503,
+    SchemaTooNew: 503,
+}
+_EXPECTED = tuple(_STATUS_OF)
 
 
 class Face:
@@ -37,16 +76,23 @@ class Face:
     GET  PREFIX/tasks/{id}
     POST PREFIX/tasks/{id}/cancel
     GET  PREFIX/stats
+    and, where there are durable jobs, PREFIX/jobs: see `JobsFace`
     """
 
     def __init__(
-        self, manager: TaskManager, prefix: str, retry_after_seconds: int, allow: Allow | None
+        self,
+        manager: TaskManager,
+        prefix: str,
+        retry_after_seconds: int,
+        allow: Allow | None,
+        jobs: Jobs | None = None,
     ) -> None:
         check_prefix(prefix)
         self._manager = manager
         self._prefix = prefix
         self._retry_after_seconds = retry_after_seconds
         self._allow = allow or allow_local
+        self.jobs = None if jobs is None else JobsFace(jobs, f"{prefix}/jobs")
         self._live = frozenset({LIVEZ, prefix + LIVEZ})
         self._ready = frozenset({READYZ, prefix + READYZ})
 
@@ -61,9 +107,20 @@ class Face:
             ("GET", task),
             ("POST", f"{task}/cancel"),
             ("GET", f"{prefix}/stats"),
+            *([] if self.jobs is None else self.jobs.example_paths()),
         ]
 
-    async def answer(self, scope: Scope, send: Send) -> bool:
+    def takes_body(self, scope: Scope) -> bool:
+        """Whether this is a request to one of our pages that reads a body: such a one is held in the drain."""
+        if self.jobs is None or scope["method"] != "POST":
+            return False
+        match self._split(app_path(scope)):
+            case ["jobs", *rest]:
+                return self.jobs.takes_body(rest)
+            case _:
+                return False
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer the request if its path is one of ours; whether it was."""
         path = app_path(scope)
         if path in self._live:
@@ -73,81 +130,91 @@ class Face:
             ready = self._manager.ready
             await self._answer_health(scope, send, 200 if ready else 503, "ready" if ready else "not ready")
             return True
-        if not path.startswith(self._prefix + "/"):
+        pages = self._pages(self._split(path))
+        if not pages:
             return False
-        match path[len(self._prefix) + 1 :].split("/"):
-            case ["tasks"]:
-                await self._guarded(scope, send, "GET", self._tasks)
-            case ["stats"]:
-                await self._guarded(scope, send, "GET", self._stats)
-            case ["tasks", id] if id:
-                await self._guarded(scope, send, "GET", self._task, unquote(id))
-            case ["tasks", id, "cancel"] if id:
-                await self._guarded(scope, send, "POST", self._cancel, unquote(id))
-            case _:
-                return False
+        await self._guarded(scope, receive, send, pages)
         return True
+
+    def _split(self, path: str) -> list[str]:
+        return path[len(self._prefix) + 1 :].split("/") if path.startswith(self._prefix + "/") else []
+
+    def _pages(self, words: list[str]) -> Pages:
+        match words:
+            case ["tasks"]:
+                return {"GET": self._tasks}
+            case ["stats"]:
+                return {"GET": self._stats}
+            case ["tasks", id] if id:
+                return {"GET": partial(self._task, unquote(id))}
+            case ["tasks", id, "cancel"] if id:
+                return {"POST": partial(self._cancel, unquote(id))}
+            case ["jobs", *rest] if self.jobs is not None:
+                return self.jobs.pages(rest)
+            case _:
+                return {}
 
     async def _answer_health(self, scope: Scope, send: Send, status: int, word: str) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await _answer_wrong_method(scope, send, "GET, HEAD")
+            await _answer_wrong_method(scope, send, ["GET"])
             return
         headers = [] if self._manager.ready else refusal_headers(scope, self._retry_after_seconds)
         await answer_json(scope, send, status, {"status": word, "state": self._manager.state.value}, headers)
 
-    async def _guarded(
-        self,
-        scope: Scope,
-        send: Send,
-        method: str,
-        answer: Callable[..., Awaitable[tuple[int, Any]]],
-        *args: str,
-    ) -> None:
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, pages: Pages) -> None:
         allowed = self._allow(scope)
         if inspect.isawaitable(allowed):
             allowed = await allowed
         if not allowed:
-            detail = "lastcall's task pages answer local clients only; pass allow= to let others in"
+            detail = "lastcall's pages answer local clients only; pass allow= to let others in"
             await answer_json(scope, send, 403, {"detail": detail})
             return
-        methods = {"GET": ("GET", "HEAD"), "POST": ("POST",)}[method]
-        if scope["method"] not in methods:
-            await _answer_wrong_method(scope, send, ", ".join(methods))
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if method not in pages:
+            await _answer_wrong_method(scope, send, pages)
             return
         try:
-            status, content = await answer(scope, *args)
-        except UnknownTask as error:
-            status, content = 404, {"detail": str(error)}
-        except NotOpen as error:
-            status, content = 503, {"detail": str(error)}
-        except BadQuery as error:
-            status, content = 400, {"detail": str(error)}
-        await answer_json(scope, send, status, content)
+            answer = await pages[method](scope, receive)
+        except ClientLeft:
+            return
+        except _EXPECTED as error:
+            answer = self._refusal(scope, error)
+        await answer_json(scope, send, *answer)
+
+    def _refusal(self, scope: Scope, error: Exception) -> Answer:
+        status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
+        headers: Headers = []
+        if status == 503:
+            if not isinstance(error, NotOpen):
+                logger.warning("%s %s: %s", scope["method"], app_path(scope), error)
+            headers.append((b"retry-after", str(self._retry_after_seconds).encode()))
+        rest_unread = isinstance(error, BodyTooLarge | BodyTooSlow)
+        if is_http1(scope) and (rest_unread or self._manager.state is not ManagerState.OPEN):
+            headers.append((b"connection", b"close"))
+        return Answer(status, {"detail": str(error)}, headers)
 
     # --- the pages --------------------------------------------------------------------------------------
 
-    async def _tasks(self, scope: Scope) -> tuple[int, Any]:
+    async def _tasks(self, scope: Scope, receive: Receive) -> Answer:
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-        status, limit = _status(query), _limit(query)
+        status = _status(query)
+        limit = whole_number(query, "limit", _DEFAULT_LIMIT, least=1, most=_MAX_LIMIT)
         infos = self._manager.tasks(status=status, group=query["group"][-1] if "group" in query else None)
         shown = [show(info) for info in infos[-limit:]]
-        return 200, {"tasks": shown, "shown": len(shown), "total": len(infos)}
+        return Answer(200, {"tasks": shown, "shown": len(shown), "total": len(infos)})
 
-    async def _stats(self, scope: Scope) -> tuple[int, Any]:
-        return 200, {
-            "name": self._manager.name,
-            "state": self._manager.state.value,
-            **self._manager.stats()._asdict(),
-        }
+    async def _stats(self, scope: Scope, receive: Receive) -> Answer:
+        manager = self._manager
+        return Answer(200, {"name": manager.name, "state": manager.state.value, **manager.stats()._asdict()})
 
-    async def _task(self, scope: Scope, id: str) -> tuple[int, Any]:
-        return 200, show(self._manager.info(id))
+    async def _task(self, id: str, scope: Scope, receive: Receive) -> Answer:
+        return Answer(200, show(self._manager.info(id)))
 
-    async def _cancel(self, scope: Scope, id: str) -> tuple[int, Any]:
+    async def _cancel(self, id: str, scope: Scope, receive: Receive) -> Answer:
         answer = await self._manager.cancel_task(id)
         if answer is CancelAnswer.UNKNOWN:
-            return 404, {"detail": f"there is no task {id!r}", "answer": answer.value}
-        return 200, {"id": id, "answer": answer.value}
+            return Answer(404, {"detail": f"there is no task {id!r}", "answer": answer.value})
+        return Answer(200, {"id": id, "answer": answer.value})
 
 
 def check_prefix(prefix: str) -> None:
@@ -198,15 +265,7 @@ def _status(query: Mapping[str, list[str]]) -> TaskStatus | None:
         raise BadQuery(f"unknown status {value!r}; use one of {', '.join(TaskStatus)}") from None
 
 
-def _limit(query: Mapping[str, list[str]]) -> int:
-    if "limit" not in query:
-        return _DEFAULT_LIMIT
-    value = query["limit"][-1]
-    if not (value.isascii() and value.isdigit() and len(value) <= 9 and int(value) >= 1):
-        raise BadQuery(f"limit must be a whole number from 1 to {_MAX_LIMIT}, got {value!r}")
-    return min(int(value), _MAX_LIMIT)
-
-
-async def _answer_wrong_method(scope: Scope, send: Send, allowed: str) -> None:
+async def _answer_wrong_method(scope: Scope, send: Send, methods: Iterable[str]) -> None:
+    allowed = ", ".join("GET, HEAD" if method == "GET" else method for method in methods)
     detail = f"{scope['method']} is not possible here; use {allowed}"
     await answer_json(scope, send, 405, {"detail": detail}, [(b"allow", allowed.encode())])

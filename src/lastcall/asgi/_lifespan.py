@@ -4,7 +4,7 @@ Theory of operation. The app's own lifespan runs in the server's lifespan task, 
 and `send` pass through here:
 
     server              here                                     app
-    startup      ->     open the manager                  ->     startup (may already create tasks)
+    startup      ->     open the manager, then the jobs   ->     startup (may already create tasks)
     complete     <-     install signals                   <-     startup.complete
     ...signal...        the plan runs (refuse, tell, wait, cancel, close)
     shutdown     ->     wait for the plan's end           ->     shutdown: close pools, clients, ...
@@ -21,11 +21,12 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from enum import Enum, auto
 from typing import Any
 
 from .._core._manager import TaskManager
+from .._core._scope import current_scope
 from .._core._state import ManagerState
 from ._servers import Server, check_limits, detect_server
 from ._types import ASGIApp, Message, Receive, Scope, Send
@@ -55,12 +56,14 @@ class Lifespan:
         *,
         around: Callable[[], AbstractContextManager[object]],
         on_open: Callable[[Server], object],
+        store: Callable[[], AbstractAsyncContextManager[object]] | None = None,
     ) -> None:
         self._manager = manager
         self._server_receive = receive
         self._server_send = send
         self._around = around
         self._on_open = on_open
+        self._store = store
         self._stage = _Stage.UNTOUCHED
         self._startup: Message = {}
         self._stack = ExitStack()
@@ -86,10 +89,14 @@ class Lifespan:
 
     async def _run_app(self, app: ASGIApp, scope: Scope) -> None:
         error: Exception | None = None
+        # The app's lifespan belongs to the manager: a worker or a task that is started there drains with the rest.
+        token = current_scope.set(self._manager._roster.scope)
         try:
             await app(scope, self._receive, self._send)
         except Exception as caught:
             error = caught
+        finally:
+            current_scope.reset(token)
         match self._stage:
             case _Stage.UNTOUCHED:
                 logger.info("the app has no lifespan of its own%s", "" if error is None else f" ({error!r})")
@@ -185,8 +192,17 @@ class Lifespan:
             if self._manager.state in (ManagerState.NEW, ManagerState.CLOSED):
                 await self._manager.open()
             self._on_open(self._server)
+            if self._store is not None:
+                await self._open_store(self._store())
         except BaseException:
             self._stack.close()
+            raise
+
+    async def _open_store(self, store: AbstractAsyncContextManager[object]) -> None:
+        try:
+            await self._manager.enter(store, name="jobs")
+        except BaseException:
+            await self._close()
             raise
 
     async def _drain(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from .._core._clock import check_seconds
 from .._core._group import TaskGroup
@@ -21,6 +22,9 @@ from ._servers import Server, call_limit
 from ._types import ASGIApp, Receive, Scope, Send, app_path
 from ._websocket import WebSocketCall
 
+if TYPE_CHECKING:
+    from ..jobs import Jobs
+
 _SERVING = (ManagerState.OPEN, ManagerState.NOTICE)
 
 
@@ -36,7 +40,9 @@ class Lastcall:
     `stream_grace_seconds` (5): event streams and WebSockets end this long after the drain began;
     other calls have the plan's whole drain.
     `retry_after_seconds` (5): what refused calls are told.
-    `allow`: a function of the ASGI scope, sync or async; True lets the client see and cancel tasks.
+    `allow`: a function of the ASGI scope, sync or async; True lets the client see and cancel tasks and jobs.
+    `jobs`: durable jobs, opened before the app's startup, closed after all work, and shown below `prefix`. No worker
+    runs by itself: put `async with jobs.worker(concurrency=...)` into the app's lifespan, or start `lastcall worker`.
 
     Raises `ValueError` for a prefix that is no path, `InvalidPlan` for negative or NaN seconds.
     Frameworks have an `install` of their own, which also tracks their BackgroundTasks:
@@ -54,6 +60,7 @@ class Lastcall:
         stream_grace_seconds: float = 5.0,
         retry_after_seconds: int = 5,
         allow: Allow | None = None,
+        jobs: Jobs | None = None,
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.app = app
@@ -64,7 +71,7 @@ class Lastcall:
                 f"Lastcall(retry_after_seconds) must be whole seconds, got {retry_after_seconds!r}"
             )
         self._options = CallOptions(grace, int(retry_after_seconds))
-        self.face = Face(manager, prefix, int(retry_after_seconds), allow)
+        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs)
         self._around = around
         self._background: TaskGroup | None = None
         self._background_roster: Roster | None = None
@@ -72,19 +79,35 @@ class Lastcall:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
-                if not await self.face.answer(scope, send):
-                    await self._serve_http(scope, receive, send)
+                await self._route_http(scope, receive, send)
             case "websocket":
                 await self._serve_websocket(scope, receive, send)
             case "lifespan":
-                lifespan = Lifespan(self.manager, receive, send, around=self._around, on_open=self._on_open)
+                jobs = self.face.jobs
+                lifespan = Lifespan(
+                    self.manager,
+                    receive,
+                    send,
+                    around=self._around,
+                    on_open=self._on_open,
+                    store=None if jobs is None else jobs.opened,
+                )
                 await lifespan.run(self.app, scope)
             case _:
                 await self.app(scope, receive, send)
 
-    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _route_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.face.takes_body(scope) and self.manager.state is not ManagerState.NEW:
+            await self._serve_http(self._answer_face, scope, receive, send)
+        elif not await self.face.answer(scope, receive, send):
+            await self._serve_http(self.app, scope, receive, send)
+
+    async def _answer_face(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.face.answer(scope, receive, send)
+
+    async def _serve_http(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         if self._is_nested():
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
         elif not self._accepts():
             await refuse_http(scope, send, self._options.retry_after_seconds)
         else:
@@ -96,7 +119,7 @@ class Lastcall:
                     self.manager, self._background_group(), hold, name, self._options, scope, receive, send
                 )
                 try:
-                    await call.run(self.app)
+                    await call.run(app)
                 finally:
                     log_leftovers(call)
 

@@ -1,0 +1,61 @@
+"""Durable jobs as JSON: one form for the HTTP face and for the command line.
+
+Takes what `lastcall.jobs` gives, by its attributes, and does not import it: a web process without jobs need not have
+what jobs need.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..jobs import AttemptRow, JobInfo, StepInfo
+    from ..jobs._rows import EventRow, JobRow
+
+
+def show_job(info: JobInfo) -> dict[str, Any]:
+    """Everything about a job but its steps, attempts and events."""
+    return info.to_json()
+
+
+def list_job(info: JobInfo) -> dict[str, Any]:
+    """A job in a list: without its result and its traceback, which a page of fifty must not multiply."""
+    shown = show_job(info)
+    del shown["result"]
+    if info.error is not None:
+        shown["error"] = {name: text for name, text in info.error.items() if name != "traceback"}
+    return shown
+
+
+def show_page(infos: list[JobInfo], limit: int) -> dict[str, Any]:
+    """One page of a list, of jobs that were asked for with one more than `limit`: so `next` is certain."""
+    page = infos[:limit]
+    more = len(infos) > limit
+    return {
+        "jobs": [list_job(info) for info in page],
+        "shown": len(page),
+        "next": page[-1].id if more else None,
+    }
+
+
+def show_step(step: StepInfo) -> dict[str, Any]:
+    """A recorded step with its value."""
+    return step._asdict()
+
+
+def show_attempt(attempt: AttemptRow) -> dict[str, Any]:
+    """One try; its error as an object."""
+    shown = attempt._asdict()
+    shown["error"] = None if attempt.error is None else json.loads(attempt.error)
+    return shown
+
+
+def show_event(event: EventRow) -> dict[str, Any]:
+    """An entry of a job's log."""
+    return {**event._asdict(), "data": json.loads(event.data)}
+
+
+def undecided_steps(row: JobRow) -> list[str]:
+    """The steps whose outcome a waiting job asks a person for."""
+    return [wait.name.partition(":")[2] for wait in row.waits if wait.kind == "decision" and wait.name]
