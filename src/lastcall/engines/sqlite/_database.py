@@ -51,10 +51,12 @@ class Database:
         return self._connection
 
     def verify(self) -> None:
-        """Raise `EngineUnavailable` if what was opened is no longer what stands at the path."""
+        """After a commit: raise `EngineUnavailable` if it went into a file that no longer stands at the path."""
         if not self.unmoved():
             self.close()
-            raise gone(self.path, "was deleted, moved away or replaced under way")
+            raise gone(
+                self.path, "was deleted, moved away or replaced, and what was written last went with it"
+            )
 
     def unmoved(self) -> bool:
         return self._identity == self._look()

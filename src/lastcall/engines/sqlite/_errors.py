@@ -47,8 +47,8 @@ def chained(error: EngineUnavailable, cause: BaseException) -> EngineUnavailable
 
 
 def gone(path: str, what: str) -> EngineUnavailable:
-    """The file is not the one that was opened."""
+    """The file is not there, or not the one that was opened."""
     return EngineUnavailable(
-        f"the database {path!r} {what}; nothing was written. Put the file back (the engine goes on by itself),"
-        " or restart the process to begin with a new one"
+        f"the database {path!r} {what}. Put the file back, and the engine goes on by itself; or restart the process"
+        " to begin with a new one"
     )

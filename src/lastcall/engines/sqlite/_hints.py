@@ -52,8 +52,13 @@ class Hints:
     def changed(self) -> None:
         """Somebody else has committed. Each listener in a turn of its own: one that raises silences no other."""
         if self._loop is not None:
-            for on_change in self._listeners.values():
-                self._loop.call_soon(on_change)
+            for token in self._listeners:
+                self._loop.call_soon(self._call, token)
+
+    def _call(self, token: object) -> None:
+        on_change = self._listeners.get(token)
+        if on_change is not None:
+            on_change()
 
     def reopened(self) -> None:
         """The file was away and is back, or another one is there: watch that one, and look at everything again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ _INSERT = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max
     retention_seconds, parent_id, labels, options, args, key, key_task, limit_key, limit_count, held)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _BY_KEY = "SELECT id, status, args FROM lastcall_job WHERE key = ? AND key_task = ?"
-_EXISTS = "SELECT 1 FROM lastcall_job WHERE id = ?"
 _TICK = """INSERT INTO lastcall_schedule (name, last_tick) VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET last_tick = excluded.last_tick WHERE excluded.last_tick > last_tick"""
 
@@ -117,12 +117,13 @@ def _row(store: Store, job: NewJob) -> tuple[Any, ...]:
 def _insert(store: Store, rows: list[tuple[Any, ...]]) -> None:
     if not rows:
         return
+    before = store.connection.total_changes
     try:
         store.executemany(_INSERT, rows)
-    except store.connection.IntegrityError as error:
-        taken = [row[0] for row in rows if store.execute(_EXISTS, (row[0],)).fetchone()]
-        if not taken:
+    except sqlite3.IntegrityError as error:
+        if "lastcall_job.id" not in str(error):
             raise
+        guilty = rows[store.connection.total_changes - before]
         raise KeyConflict(
-            f"a job with the id {taken[0]!r} exists; nothing was written. Every submit needs an id of its own"
+            f"a job with the id {guilty[0]!r} exists; nothing was written. Every submit needs an id of its own"
         ) from error

@@ -30,6 +30,12 @@ _T = TypeVar("_T")
 Outcome = tuple["asyncio.Future[Any]", Any, bool]
 
 
+class _VerbRaised(Exception):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Operation:
     """One call of a verb on its way."""
 
@@ -167,35 +173,47 @@ class Writer:
 
     def _carry_out(self, batch: list[Operation]) -> None:
         together = [operation for operation in batch if not operation.verb.alone]
-        outcomes = self._commit(together) if together else []
-        for operation in batch:
-            if operation.verb.alone:
-                outcomes += self._commit([operation])
+        alone = [operation for operation in batch if operation.verb.alone]
+        outcomes: list[Outcome] = []
+        try:
+            try:
+                outcomes += self._commit(together) if together else []
+            except _VerbRaised:
+                alone = together + alone
+            for operation in alone:
+                outcomes += self._commit_one(operation)
+        except Exception as error:
+            # Nobody gets through now: do not try the rest one by one, each might wait for a lock.
+            answered = {outcome[0] for outcome in outcomes}
+            outcomes += [(each.future, _again(error), True) for each in batch if each.future not in answered]
         self._tell(settle, outcomes)
 
+    def _commit_one(self, operation: Operation) -> list[Outcome]:
+        try:
+            return self._commit([operation])
+        except _VerbRaised as raised:
+            return [(operation.future, self._told(raised.error), True)]
+
     def _commit(self, batch: list[Operation]) -> list[Outcome]:
+        """One transaction. `_VerbRaised`: a call is at fault; any other error: the store is. Nothing was written."""
         try:
             store = self._ready()
             self._checked(store.begin)
-        except Exception as error:
+        except Exception:
             self._undo()
-            return [(operation.future, error, True) for operation in batch]
+            raise
         try:
             outcomes = _answers(store, batch)
         except BaseException as error:
             self._undo()
-            if len(batch) == 1:
-                return [(batch[0].future, self._told(error), True)]
-            return [outcome for operation in batch for outcome in self._commit([operation])]
+            raise _VerbRaised(error) from error
         try:
-            # Looked at twice: what was moved away before the commit is not written to at all.
-            self._database.verify()
             self._checked(store.commit)
             self._database.verify()
-        except Exception as error:
+        except Exception:
             self._undo()
             self._let_go()
-            return [(operation.future, error, True) for operation in batch]
+            raise
         return outcomes
 
     def _ready(self) -> Store:
@@ -252,6 +270,13 @@ class Writer:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             return  # the loop is closed: there is nobody left to be told
+
+
+def _again(error: Exception) -> Exception:
+    """An error of its own for each caller: raised in many tasks, one would gather all their tracebacks."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def _answers(store: Store, batch: list[Operation]) -> list[Outcome]:
