@@ -5,6 +5,7 @@ measured.
 """
 
 import argparse
+import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -125,6 +126,8 @@ def run_deploy(arguments: Sequence[str]) -> int:
 
 def run(command: str, arguments: Sequence[str]) -> int:
     """Carry out one of `COMMANDS`; the exit code."""
+    # Workers are leaders of sessions of their own: who only ended us would leave them running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run_jobs(arguments) if command == "jobs" else run_deploy(arguments)
     except KeyboardInterrupt:
