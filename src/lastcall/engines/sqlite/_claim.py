@@ -34,8 +34,8 @@ _BEST_OF_LANES = """SELECT job.n, job.priority FROM json_each(?) AS lane, lastca
     ORDER BY job.priority DESC, job.n LIMIT ?2"""
 _TAKE = """UPDATE lastcall_job SET status = 'running', attempt = attempt + 1, worker = ?, started_at = ?
     WHERE n IN ({which}) RETURNING n, id, attempt, lane, args, priority, failures,
-    attempt > 1 AND EXISTS (SELECT 1 FROM lastcall_step WHERE job = n),
-    created_at, key, labels, options, parent_id"""
+    attempt > 1 AND EXISTS (SELECT 1 FROM lastcall_step WHERE job = lastcall_job.n),
+    created_at + 0.0, key, labels, options, parent_id"""
 _TAKE_BEST = _TAKE.format(which=_BEST)
 _TAKE_THESE = _TAKE.format(which="SELECT value FROM json_each(?)")
 _RUNNING = """SELECT count(*) FROM lastcall_job

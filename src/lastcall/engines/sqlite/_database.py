@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from typing import NamedTuple
 from urllib.parse import quote
 
 from ...exceptions import EngineUnavailable
@@ -25,11 +26,18 @@ BUSY_SECONDS = 5.0
 _RETRY_SECONDS = 0.01
 _CACHED_STATEMENTS = 256
 
-_Identity = tuple[int, int]
+_MIN_SIZE = 100
+
+
+class _Place(NamedTuple):
+    """Which files stand at the path: the database and its log, each by device and inode; None: there is none."""
+
+    file: tuple[int, int] | None
+    log: tuple[int, int] | None
 
 
 class Database:
-    """`role` "writer" migrates the schema and may create the file; "reader" may not write at all."""
+    """`writer`: it migrates the schema and may create the file, at first; otherwise it may not write at all."""
 
     def __init__(self, path: str, synchronous: str, *, writer: bool) -> None:
         self.path = path
@@ -37,35 +45,54 @@ class Database:
         self._writer = writer
         self._may_create = writer
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[_Identity, _Identity | None] | None = None
+        self._opened_place = _Place(None, None)
         self.opened = 0
 
     def connection(self) -> sqlite3.Connection:
         """The connection to the file that stands at the path now. Opens it when needed; raises `EngineUnavailable`."""
-        if self._connection is None:
-            self._open()
-        elif not self.unmoved():
+        if self._connection is not None and self._was_replaced():
             self.close()
+        if self._connection is None:
             self._open()
         assert self._connection is not None
         return self._connection
 
     def verify(self) -> None:
-        """After a commit: raise `EngineUnavailable` if it went into a file that no longer stands at the path."""
-        if not self.unmoved():
-            self.close()
+        """After a commit: raise `EngineUnavailable` if it went into files that no longer stand at the path."""
+        if self._look() != self._opened_place:
             raise gone(
                 self.path, "was deleted, moved away or replaced, and what was written last went with it"
             )
 
-    def unmoved(self) -> bool:
-        return self._identity == self._look()
-
     def close(self) -> None:
         """Let go. SQLite itself leaves a moved file's log alone, so that it can be put back."""
-        connection, self._connection, self._identity = self._connection, None, None
+        connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _was_replaced(self) -> bool:
+        """Whether there is another file now, to be opened instead. Raises where that would do harm.
+
+        While the file is away the connection stays open: that alone makes sure that a file with the same inode is
+        the same file, and if the log was deleted, closing is what saves its contents.
+        """
+        here, then = self._look(), self._opened_place
+        if here == then:
+            return False
+        if here.file is None:
+            raise gone(self.path, "is gone")
+        log = self.path + "-wal"
+        if here.file == then.file:
+            raise EngineUnavailable(
+                f"the log {log!r} was deleted or replaced. Stop all processes that use the database: the last one"
+                " saves the log's contents into it"
+            )
+        if here.log == then.log:
+            raise EngineUnavailable(
+                f"the database {self.path!r} was replaced, but {log!r} is still the old one's log, which would damage"
+                f" the new one. Delete {log!r} and {self.path + '-shm'!r}, and the engine goes on by itself"
+            )
+        return True
 
     # --- opening ---------------------------------------------------------------------------------------
 
@@ -75,7 +102,7 @@ class Database:
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         self._connection = connection
-        self._identity = self._look()
+        self._opened_place = self._look()
         self._may_create = False
         self.opened += 1
 
@@ -105,18 +132,22 @@ class Database:
             )
         if os.path.isdir(self.path):
             raise EngineUnavailable(f"the database {self.path!r} is a folder; name a file in it")
-        if self._may_create:
-            return
         size = _size(self.path)
-        if size is None:
+        if size is not None and 0 < size < _MIN_SIZE:
+            # SQLite would take it for empty, and overwrite it.
+            raise EngineUnavailable(
+                f"{self.path!r} is not an SQLite database; check the path, or move the file away"
+            )
+        if not self._may_create and size is None:
             raise gone(self.path, "is gone")
-        if size == 0:
+        if not self._may_create and size == 0:
             raise gone(self.path, "was replaced by an empty file")
 
     def _check_unopened(self) -> None:
         """Whose file it is, before any lock, log or shared memory is made beside it.
 
-        `immutable` reads the bare file. It may be behind the log, so only a clear no counts here.
+        `immutable` reads the bare file, without its log: after a checkpoint that was broken off by a full disk it
+        may look damaged and be whole. So only a clear no counts here.
         """
         if not _size(self.path):
             return
@@ -124,6 +155,8 @@ class Database:
         connection = sqlite3.connect(uri, uri=True)
         try:
             check_owner(connection, self.path)
+        except sqlite3.Error:
+            return
         finally:
             connection.close()
 
@@ -142,14 +175,16 @@ class Database:
         else:
             execute("PRAGMA query_only = ON")
 
-    def _look(self) -> tuple[_Identity, _Identity | None] | None:
-        """Which files stand at the path: the database and its log. A log that is gone loses commits just so."""
-        try:
-            found = os.stat(self.path)
-            log = os.stat(self.path + "-wal")
-        except OSError:
-            return None
-        return (found.st_dev, found.st_ino), (log.st_dev, log.st_ino)
+    def _look(self) -> _Place:
+        return _Place(_identity(self.path), _identity(self.path + "-wal"))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _use_wal(connection: sqlite3.Connection, path: str) -> None:

@@ -147,8 +147,13 @@ class SqliteEngine:
             self._hints.reopened,
         )
         reader = Reader(Database(path, self.synchronous, writer=False), loop)
-        await writer.start()
-        reader.start()
+        try:
+            await writer.start()
+            await reader.start()
+        except BaseException:
+            reader.stop()
+            writer.stop()
+            raise
         self._loop, self._writer, self._reader = loop, writer, reader
         self._hints.start(loop, path, writer)
 

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class Reader:
-    """Opens the file at the first reading."""
+    """Opens the file at once: later another one, or only its log, might stand at the path."""
 
     def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:
         self._database = database
@@ -33,8 +33,10 @@ class Reader:
 
     # --- on the loop -----------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self) -> asyncio.Future[None]:
+        """Start the thread; the future is done when the file is open, or says why it cannot be."""
         self._thread.start()
+        return self.read(lambda connection: None)
 
     def read(self, function: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
         """`function(connection, *arguments)` in the thread."""

@@ -209,11 +209,11 @@ class Writer:
             raise _VerbRaised(error) from error
         try:
             self._checked(store.commit)
-            self._database.verify()
         except Exception:
             self._undo()
             self._let_go()
             raise
+        self._database.verify()
         return outcomes
 
     def _ready(self) -> Store:
