@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lastcall._version import __version__
+from lastcall.cli import _jobs
+from lastcall.cli._say import Unusable, complain
 
 app = typer.Typer(
     help="Background work for asyncio services that finishes, hands over, or says why it could not.",
@@ -18,6 +22,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(_jobs.app, name="jobs")
+
+
+class LogLevel(StrEnum):
+    """What a worker tells."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 def _show_version(wanted: bool) -> None:
@@ -63,27 +77,108 @@ def demo(
     limit: Annotated[
         int, typer.Option(min=1, max=1000, metavar="N", help="How many files to analyse at a time.")
     ] = 4,
+    db: Annotated[
+        Path | None,
+        typer.Option(
+            "--db",
+            metavar="FILE",
+            help="Where to keep what is done. Without it: $XDG_STATE_HOME/lastcall/demo.db, as a rule "
+            "~/.local/state/lastcall/demo.db.",
+            show_default=False,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what was found before, and begin anew.")
+    ] = False,
 ) -> None:
     """Analyse every text file below PATH in a real FastAPI service, and stop it whenever you like.
 
-    The service runs in this process: each file is a tracked task, the blocking work runs in tracked threads,
-    progress and summary are streamed. Open the printed address in a browser.
+    The service runs in this process. The analysis is a durable job with a step for each file, the blocking
+    work runs in tracked threads, progress and summary are streamed. Open the printed address in a browser.
 
-    Press Ctrl-C in the middle: the files at hand are finished, the streams say good-bye, and the shutdown
-    report tells how everything ended. Press it twice, and nothing is waited for.
+    Press Ctrl-C in the middle, or kill it: the next run with the same PATH says what it found done and
+    continues there. Ctrl-C finishes the files at hand, hands the job over, lets the streams say good-bye,
+    and reports how everything ended; pressed twice, it waits for nothing. What is done stays as it is, even
+    if a file was changed since; --fresh begins anew, as does the run after a complete one. Two runs on the
+    same PATH share one analysis.
 
     Exit code:
 
     - 0 when the analysis is complete and everything ended well, 1 when not
-    - 2 when PATH or the port cannot be used
-    - 130 or 143 when Ctrl-C or SIGTERM came before the analysis was complete
+    - 2 when PATH, the port or the database cannot be used
+    - 130 or 143 when Ctrl-C or SIGTERM came before the analysis was complete: run it again to continue
     """
     # Not at the top: the server and the framework take a while to load, and `--help` needs neither.
     from lastcall.cli._demo import CannotStart, run_demo
 
     try:
-        code = run_demo(path, once=once, as_json=as_json, port=port, limit=limit)
+        code = run_demo(path, once=once, as_json=as_json, port=port, limit=limit, db=db, fresh=fresh)
     except CannotStart as error:
         typer.echo(f"lastcall: {error}", err=True)
         code = 2
     raise typer.Exit(code)
+
+
+_Seconds = partial(typer.Option, min=0, metavar="SECONDS")
+
+
+@app.command()
+def worker(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The module and the name of its `Jobs`, such as app:jobs. The current folder is importable.",
+            metavar="MODULE:ATTRIBUTE",
+        ),
+    ],
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, metavar="N", help="How many jobs to run at once.")
+    ] = 10,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", metavar="NAME", help="Only of this queue; may be given several times."),
+    ] = None,
+    notice: Annotated[float, _Seconds("--notice", help="Go on as before, so long after the signal.")] = 0.0,
+    drain: Annotated[
+        float, _Seconds("--drain", help="Then jobs hand over at their next step, or may end.")
+    ] = 20.0,
+    cancel: Annotated[
+        float, _Seconds("--cancel", help="Then what still runs is cancelled, and may clean up.")
+    ] = 5.0,
+    close: Annotated[
+        float, _Seconds("--close", help="Then the rest is given back, and the store is closed.")
+    ] = 5.0,
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", help="What to tell on standard error.")
+    ] = LogLevel.INFO,
+) -> None:
+    """Run the durable jobs of an app in a process of its own, until Ctrl-C or SIGTERM.
+
+    Any number of workers may run on one store, beside web processes. At a stop no new job is begun; those
+    that run finish the step in flight and are handed over, so that another worker goes on at once. It ends
+    when the last one has left, and never later than the sum of the four times. Ctrl-C again forces.
+
+    Exit code:
+
+    - 0 when every job ended or was handed over
+    - 1 when something was cut off or would not end; the report names it
+    - 2 when the app or its store cannot be used
+    - 130 or 143 when the stop was forced by a second signal
+    """
+    # Not at the top: `--help` needs no jobs.
+    from lastcall.cli._worker import run_worker
+
+    try:
+        run_worker(
+            target,
+            concurrency=concurrency,
+            queues=queue or [],
+            notice=notice,
+            drain=drain,
+            cancel=cancel,
+            close=close,
+            log_level=log_level.value,
+        )
+    except Unusable as error:
+        complain(str(error), error.details)
+        raise typer.Exit(2) from None

@@ -1,0 +1,324 @@
+"""``lastcall jobs``: the verbs on a store. Each prints tables or JSON and answers the exit code.
+
+0: done. 1: not possible in the state the job is in. 2: an unknown id, or what could not be used.
+Lines about what went wrong go to standard error, so that standard output is the answer alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from lastcall.asgi._body import BadBody, parse
+from lastcall.asgi._jobs_json import (
+    show_attempt,
+    show_event,
+    show_job,
+    show_page,
+    show_step,
+    undecided_steps,
+)
+from lastcall.cli._load import jobs_at
+from lastcall.cli._say import Unusable, complain, write, write_json
+from lastcall.cli._tables import draw_job, draw_jobs, draw_overview
+from lastcall.exceptions import JobError, UnknownJob
+from lastcall.jobs import Job, Jobs, JobStatus, Overview
+from lastcall.jobs._ids import is_id
+from lastcall.jobs._rows import EventRow
+
+DONE, IMPOSSIBLE, UNUSABLE = 0, 1, 2
+
+# Through so many jobs an abbreviated id is looked for; beyond that nobody could be sure that it fits one job only.
+_SEARCHED = 5000
+_SEARCHED_AT_ONCE = 500
+_SHORTEST = 4
+
+Verb = Callable[..., Awaitable[int]]
+
+
+def run(url: str | None, target: str | None, verb: Verb, *args: Any, **options: Any) -> int:
+    """Open the store, carry out one verb, close it, and answer the exit code."""
+
+    async def with_jobs(jobs: Jobs) -> int:
+        async with jobs:
+            return await verb(jobs, *args, **options)
+
+    try:
+        return asyncio.run(with_jobs(jobs_at(url, target)))
+    except Unusable as error:
+        complain(str(error), error.details)
+    except JobError as error:
+        complain(str(error))
+    except UnicodeEncodeError as error:
+        complain(f"{error.object!r} is no text in this system's encoding")
+    return UNUSABLE
+
+
+# --- looking --------------------------------------------------------------------------------------------
+
+
+async def list_jobs(
+    jobs: Jobs, statuses: Sequence[str], label: str | None, *, as_json: bool, limit: int, **filters: Any
+) -> int:
+    """A page of jobs; the other `filters` as of `Jobs.find`."""
+    filters |= {"status": _statuses(statuses), "label": _label(label)}
+    before = filters.get("before")
+    if before is not None:
+        filters["before"] = before = await _Ids(jobs).whole(before)
+        await jobs.job(before).status()  # an unknown cursor would look like the last page
+    infos = await jobs.find(limit=limit + 1, **filters)
+    if as_json:
+        write_json(show_page(infos, limit))
+        return DONE
+    write(draw_jobs(infos[:limit], time.time()))
+    if len(infos) > limit:
+        complain(f"there are more; the next page: --before {infos[limit - 1].id}")
+    return DONE
+
+
+def _statuses(given: Sequence[str]) -> list[JobStatus] | None:
+    for word in given:
+        if word not in list(JobStatus):
+            raise Unusable(f"there is no status {word!r}; use {', '.join(JobStatus)}")
+    return [JobStatus(word) for word in given] or None
+
+
+def _label(given: str | None) -> tuple[str, str] | None:
+    if given is None:
+        return None
+    name, equals, value = given.partition("=")
+    if not equals or not name:
+        raise Unusable(f"a label must look like name=value, not {given!r}")
+    return name, value
+
+
+async def show(jobs: Jobs, given: str, *, as_json: bool, events: int) -> int:
+    """One job with its steps, its attempts and its last events."""
+    job = jobs.job(await _Ids(jobs).whole(given))
+    info, steps, attempts = await job.info(), await job.steps(), await job.attempts()
+    undecided = await _undecided(jobs, job.id)
+    last = await _last_events(jobs, job.id, events)
+    if as_json:
+        shown = show_job(info)
+        shown["steps"] = [show_step(step) for step in steps]
+        shown["attempts"] = [show_attempt(attempt) for attempt in attempts]
+        shown["undecided_steps"] = undecided
+        shown["events"] = [show_event(event) for event in last]
+        write_json(shown)
+    else:
+        write(draw_job(info, steps, attempts, undecided, [show_event(event) for event in last], time.time()))
+    return DONE
+
+
+async def stats(jobs: Jobs, *, as_json: bool) -> int:
+    """Counts, workers, schedules."""
+    overview = await jobs.overview()
+    if as_json:
+        write_json(_show_overview(overview))
+    else:
+        write(draw_overview(overview))
+    return DONE
+
+
+def _show_overview(overview: Overview) -> dict[str, Any]:
+    queues: dict[str, dict[str, int]] = {}
+    total: dict[str, int] = {}
+    for (queue, status), count in overview.counts.items():
+        queues.setdefault(queue, {})[status] = count
+        total[status] = total.get(status, 0) + count
+    workers = [
+        {**worker._asdict(), "queues": None if worker.queues is None else sorted(worker.queues)}
+        for worker in overview.workers
+    ]
+    schedules = [schedule._asdict() for schedule in overview.schedules]
+    return {"now": overview.now, "jobs": total, "queues": queues, "workers": workers, "schedules": schedules}
+
+
+async def _last_events(jobs: Jobs, job_id: str, count: int) -> list[EventRow]:
+    """The end of a log that is read from its beginning: `seq` has no gaps, so the last one is found by halving."""
+    engine = jobs.engine
+    if count == 0:
+        return []
+    there, beyond = 0, 1
+    while await engine.read_events(job_id, beyond - 1, 1):
+        there, beyond = beyond, beyond * 2
+    while beyond - there > 1:
+        middle = (there + beyond) // 2
+        if await engine.read_events(job_id, middle - 1, 1):
+            there = middle
+        else:
+            beyond = middle
+    return await engine.read_events(job_id, max(0, there - count), count)
+
+
+async def _undecided(jobs: Jobs, job_id: str) -> list[str]:
+    return [step for row in await jobs.engine.get([job_id]) for step in undecided_steps(row)]
+
+
+# --- doing ----------------------------------------------------------------------------------------------
+
+
+async def cancel(jobs: Jobs, given: Sequence[str], *, as_json: bool) -> int:
+    """Cancel each for good."""
+
+    async def one(job: Job[Any]) -> tuple[str, str]:
+        outcome = await job.cancel()
+        return outcome, "it has ended already" if outcome == "already_ended" else ""
+
+    return await _each(jobs, given, one, as_json)
+
+
+async def retry(jobs: Jobs, given: Sequence[str], *, as_json: bool) -> int:
+    """Queue each again."""
+
+    async def one(job: Job[Any]) -> tuple[str, str]:
+        status = await job.retry()
+        return status, "" if status == "queued" else "only a failed or cancelled job can be queued again"
+
+    return await _each(jobs, given, one, as_json)
+
+
+async def purge(jobs: Jobs, given: Sequence[str], *, as_json: bool) -> int:
+    """Delete each, if it has ended."""
+
+    async def one(job: Job[Any]) -> tuple[str, str]:
+        status = await job.purge()
+        return (
+            ("purged", "") if status.final else (status, "only an ended job can be purged; cancel it first")
+        )
+
+    return await _each(jobs, given, one, as_json)
+
+
+async def send(jobs: Jobs, given: str, name: str, text: str, *, as_json: bool) -> int:
+    """Send one a message; `text` is its data as JSON."""
+    if not name:
+        raise Unusable("the name of a message is a text that is not empty")
+    data = _json(text)
+
+    async def one(job: Job[Any]) -> tuple[str, str]:
+        status = await job.send(name, data)
+        return (status, "a job that has ended takes no messages") if status.final else ("sent", "")
+
+    return await _each(jobs, [given], one, as_json)
+
+
+async def resolve(
+    jobs: Jobs,
+    given: str,
+    step: str,
+    *,
+    happened: str | None,
+    not_happened: bool,
+    error: str | None,
+    as_json: bool,
+) -> int:
+    """Decide about a step of one, if that is what it waits for: a decision kept for later would answer a question
+    that nobody has asked yet. `happened`: the step's value as JSON."""
+    if (happened is not None) + not_happened + (error is not None) != 1:
+        raise Unusable("say one of --happened VALUE, --not-happened, --error TEXT")
+    value = None if happened is None else _json(happened)
+
+    async def one(job: Job[Any]) -> tuple[str, str]:
+        status = await job.status()
+        undecided = await _undecided(jobs, job.id)
+        if step not in undecided:
+            which = ", ".join(undecided) or "none"
+            return status, f"it asks for no decision about {step!r}; the steps it asks about: {which}"
+        await job.resolve(step, happened=not not_happened, value=value, error=error)
+        return "resolved", ""
+
+    return await _each(jobs, [given], one, as_json)
+
+
+def _json(text: str) -> Any:
+    try:
+        return parse(os.fsencode(text))
+    except BadBody as error:
+        raise Unusable(
+            f"{text!r}: {str(error).replace('the body', 'it')}; a text needs quotes: '\"yes\"'"
+        ) from None
+
+
+async def _each(
+    jobs: Jobs,
+    given: Sequence[str],
+    one: Callable[[Job[Any]], Awaitable[tuple[str, str]]],
+    as_json: bool,
+) -> int:
+    """Do it to each of them, whatever becomes of the others; the worst of it is the exit code.
+
+    `one` answers in a word, and why it was not possible.
+    """
+    ids, code = _Ids(jobs), DONE
+    answers = []
+    for text in given:
+        try:
+            job = jobs.job(await ids.whole(text))
+            answer, why = await one(job)
+        except UnknownJob as error:
+            complain(str(error))
+            answers.append({"id": text, "answer": "unknown"})
+            code = UNUSABLE
+            continue
+        answers.append({"id": job.id, "answer": answer})
+        if why:
+            complain(f"job {job.id} is {answer.replace('_', ' ')}: {why}")
+            code = max(code, IMPOSSIBLE)
+        elif not as_json:
+            write(f"{job.id} {answer}\n")
+    if as_json:
+        write_json({"jobs": answers})
+    return code
+
+
+class _Ids:
+    """Whole ids from abbreviated ones. The jobs are listed once, and only if that is needed."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._known: list[str] | None = None
+        self._all = True
+
+    async def whole(self, given: str) -> str:
+        """The id that begins or ends so. Raises `UnknownJob`, also where several do or nobody can be sure."""
+        text = given.lower()
+        if is_id(text):
+            return text
+        if not re.fullmatch(rf"[0-9a-f-]{{{_SHORTEST},36}}", text):
+            raise UnknownJob(f"{given!r} is no job id, nor the beginning or end of one")
+        if self._known is None:
+            self._known = await self._list()
+        if not self._all:
+            raise UnknownJob(f"there are more than {_SEARCHED} jobs; give the whole id instead of {given!r}")
+        found = [id for id in self._known if id.startswith(text) or id.endswith(text)]
+        if not found:
+            raise UnknownJob(f"there is no job whose id begins or ends with {given!r}")
+        if len(found) > 1:
+            raise UnknownJob(f"{len(found)} jobs have ids that begin or end with {given!r}; give more of it")
+        return found[0]
+
+    async def _list(self) -> list[str]:
+        known: list[str] = []
+        while page := await self._jobs.find(before=known[-1] if known else None, limit=_SEARCHED_AT_ONCE):
+            known += [info.id for info in page]
+            if len(known) > _SEARCHED:
+                self._all = False
+                break
+        return known
+
+
+VERBS: dict[str, Verb] = {
+    "list": list_jobs,
+    "show": show,
+    "stats": stats,
+    "cancel": cancel,
+    "retry": retry,
+    "purge": purge,
+    "send": send,
+    "resolve": resolve,
+}

@@ -1,0 +1,108 @@
+"""From what was typed to a `Jobs`: `MODULE:ATTRIBUTE`, or a store's URL. Every error is one line for a person."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from traceback import format_exception
+from types import ModuleType, TracebackType
+
+from lastcall.cli._say import Unusable
+from lastcall.engines.sqlite import SqliteEngine
+from lastcall.exceptions import JobError
+from lastcall.jobs import Jobs
+
+DB_VARIABLE = "LASTCALL_DB"
+
+
+def load_jobs(target: str) -> Jobs:
+    """The `Jobs` that `module:attribute` names; the current folder is importable. Raises `Unusable`."""
+    module_name, colon, attribute = target.partition(":")
+    if module_name.endswith(".py") or os.sep in module_name:
+        raise Unusable(f"{target!r} names a file; give the module instead, like app:jobs for app.py")
+    words = [*module_name.split("."), *attribute.split(".")]
+    if not colon or not all(word.isidentifier() for word in words):
+        raise Unusable(f"{target!r} must look like module:attribute, for example app:jobs")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module = _import(module_name)
+    found: object = module
+    for word in attribute.split("."):
+        if not hasattr(found, word):
+            raise Unusable(f"the module {module_name!r} has no {attribute!r}{_instead(module)}")
+        found = getattr(found, word)
+    if not isinstance(found, Jobs):
+        kind = type(found).__name__
+        raise Unusable(f"{target!r} is no Jobs, but {kind!r}{_instead(module)}")
+    return found
+
+
+def jobs_at(url: str | None, target: str | None) -> Jobs:
+    """The jobs to look at: those of an app, or those at a URL, by default that of the environment.
+
+    A file that does not exist is an error and is not created: looking must not leave an empty store behind.
+    Raises `Unusable`.
+    """
+    if url is not None and target is not None:
+        raise Unusable("give --db or --app, not both")
+    if target is not None:
+        jobs = load_jobs(target)
+    else:
+        url = url or os.environ.get(DB_VARIABLE)
+        if not url:
+            raise Unusable(
+                f"say where the jobs are: --db URL, --app MODULE:ATTRIBUTE, or the variable {DB_VARIABLE}"
+            )
+        try:
+            jobs = Jobs(url)
+        except JobError as error:
+            raise Unusable(str(error)) from None
+    _check_exists(jobs)
+    return jobs
+
+
+def _check_exists(jobs: Jobs) -> None:
+    engine = jobs.engine
+    if not isinstance(engine, SqliteEngine):
+        return
+    try:
+        empty = os.stat(engine.path).st_size == 0
+    except FileNotFoundError:
+        raise Unusable(f"there is no database {engine.path!r}") from None
+    except OSError as error:
+        raise Unusable(f"the database {engine.path!r} cannot be read: {error.strerror or error}") from None
+    if empty:
+        raise Unusable(f"the database {engine.path!r} is an empty file")
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _failed(name, error) from None
+        raise Unusable(f"there is no module {error.name!r}, neither in {os.getcwd()} nor installed") from None
+    except (Exception, SystemExit) as error:
+        raise _failed(name, error) from None
+
+
+def _failed(name: str, error: BaseException) -> Unusable:
+    """What the module itself raised, with the part of the traceback that is its own."""
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    details = "".join(format_exception(type(error), error, _own_part(error.__traceback__)))
+    return Unusable(f"importing {name!r} failed: {told}", details)
+
+
+def _own_part(traceback: TracebackType | None) -> TracebackType | None:
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if file != __file__ and not file.startswith("<frozen importlib") and file != importlib.__file__:
+            break
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _instead(module: ModuleType) -> str:
+    names = [name for name, value in vars(module).items() if isinstance(value, Jobs)]
+    return f"; there is {module.__name__}:{names[0]}" if names else ""

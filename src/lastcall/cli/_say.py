@@ -1,0 +1,49 @@
+"""What the commands print: the answer on standard output, one line about trouble on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+_LONGEST = 1000
+
+
+class Unusable(Exception):
+    """What was typed cannot be used. `details`: what to print before the line, a traceback of the user's own code."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def one_line(text: str) -> str:
+    """Other people's words on one line, without characters that a terminal obeys."""
+    return printable(" ".join(text[:_LONGEST].split()))
+
+
+def printable(line: str) -> str:
+    """The line, with a mark in place of every character that cannot be printed."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+
+
+def complain(message: str, details: str = "") -> None:
+    """One line on standard error, after the details if there are any."""
+    sys.stderr.write(f"{details}lastcall: {one_line(message)}\n")
+
+
+def write(text: str) -> None:
+    """Text on standard output. A reader that has left (`| head`) is no error; a full disk is one (`Unusable`)."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise Unusable(f"the answer cannot be written: {error.strerror or error}") from None
+
+
+def write_json(content: Any) -> None:
+    """One JSON document on standard output."""
+    write(json.dumps(content, indent=2, default=str) + "\n")
