@@ -13,14 +13,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
+from .._core._diagnose import error_text
 from ..exceptions import BadArguments, BadDeclaration
 from ._client import Client
-from ._codec import ArgumentsCodec, ValueCodec, hints_of, name_of
-from ._context import Context
+from ._codec import ArgumentsCodec, ValueCodec, bare, hints_of, name_of
+from ._context import Context, is_coroutine_function
 from ._ids import new_id
 from ._job import Job, to_epoch
 from ._rows import NewJob
-from ._settings import Settings, seconds, text, whole
+from ._settings import LOWEST_PRIORITY, Settings, seconds, text, whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,12 +46,56 @@ class Options(NamedTuple):
 
 _NO_OPTIONS = Options()
 
+_LABEL_CHARACTERS = 1000
+
 
 class Call(NamedTuple, Generic[R_co]):
     """A call of a task, checked and ready to be submitted: by `jobs.submit_many`, or by `ctx.start` as a child."""
 
     job: NewJob
     task: Task[..., R_co]
+
+
+class Shape:
+    """How a task's function is called and what it returns; one for the task and everything made of it by `options`.
+
+    Read from the annotations at the first use and not at import, so that types defined later in the module are known.
+    """
+
+    __slots__ = ("_fn", "_is_read", "_localns", "_settings", "arguments", "result", "takes_context")
+
+    def __init__(self, fn: Callable[..., Any], settings: Settings, localns: Mapping[str, Any] | None) -> None:
+        self._fn = fn
+        self._settings = settings
+        self._localns = localns
+        self._is_read = False
+        self.takes_context: bool
+        self.arguments: ArgumentsCodec
+        self.result: ValueCodec
+
+    def read(self) -> Shape:
+        """Raises `BadDeclaration` for annotations that mean nothing, and for types that cannot be stored."""
+        if self._is_read:
+            return self
+        settings, where = self._settings, f"task {self._settings.name!r}: "
+        hints = hints_of(self._fn, self._localns)
+        parameters = list(inspect.signature(self._fn).parameters.values())
+        takes_context = bool(parameters) and hints.get(parameters[0].name) is Context
+        if takes_context and settings.run == "process":
+            raise BadDeclaration(
+                f"{where}run='process' cannot have a Context, whose steps belong to the worker"
+            )
+        result = ValueCodec(hints.get("return", Any), f"the result of {settings.name!r}")
+        arguments = ArgumentsCodec(self._fn, int(takes_context), hints)
+        wanted = settings.concurrency_key
+        if isinstance(wanted, str) and wanted not in arguments.signature.parameters:
+            raise BadDeclaration(
+                f"{where}concurrency_key {wanted!r} is none of its parameters {arguments.signature}"
+            )
+        self.takes_context, self.arguments, self.result = takes_context, arguments, result
+        self._localns = None  # they may keep half a program alive
+        self._is_read = True
+        return self
 
 
 class Task(Generic[P, R]):
@@ -65,16 +110,12 @@ class Task(Generic[P, R]):
         self, client: Client, fn: Callable[..., Any], settings: Settings, localns: Mapping[str, Any] | None
     ) -> None:
         self._client = client
-        self._localns = localns
+        self._shape = Shape(fn, settings, localns)
         self._options = _NO_OPTIONS
         self.fn = fn
         self.settings = settings
-        self.is_async = inspect.iscoroutinefunction(fn)
-        self._hints: dict[str, Any] | None = None
-        self._takes_context: bool | None = None
-        self._arguments: ArgumentsCodec | None = None
-        self._result: ValueCodec | None = None
-        self.__doc__ = fn.__doc__
+        self.is_async = is_coroutine_function(fn)
+        self.__doc__ = bare(fn).__doc__
         self.__name__ = getattr(fn, "__name__", settings.name)
         self.__qualname__ = name_of(fn)
         self.__module__ = fn.__module__
@@ -122,7 +163,7 @@ class Task(Generic[P, R]):
             key=None if key is None else text(where + "key", key),
             delay_seconds=None if delay is None else seconds(where + "delay", delay),
             due_at=None if at is None else to_epoch(at),
-            priority=None if priority is None else whole(where + "priority", priority, -1_000_000),
+            priority=None if priority is None else whole(where + "priority", priority, LOWEST_PRIORITY),
             queue=None if queue is None else text(where + "queue", queue),
             labels=None if labels is None else _labels(where, labels),
             retries=None if retries is None else whole(where + "retries", retries, 0),
@@ -130,6 +171,8 @@ class Task(Generic[P, R]):
             retention_seconds=None if retention is None else seconds(where + "retention", retention),
         )
         given = {name: value for name, value in new._asdict().items() if value is not None}
+        if delay is not None or at is not None:  # each takes the place of the other
+            given = {"delay_seconds": None, "due_at": None, **given}
         return self._with(self._options._replace(**given))
 
     def _with(self, options: Options) -> Task[P, R]:
@@ -154,19 +197,16 @@ class Task(Generic[P, R]):
     async def submit_json(self, values: Any) -> Job[R]:
         """The same with the arguments as plain JSON values by parameter name, as an HTTP request has them."""
         args = self.arguments.check_json(values)
-        (answer,) = await self._client.submit((self._job_of(args, None),))
+        (answer,) = await self._client.submit((self._job_of(args),))
         return Job(self._client, answer.id, self.result)
 
     def _new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
-        codec = self._arguments if self._arguments is not None else self.arguments
-        limit_key = None
-        if self.settings.concurrency_key is not None:
-            limit_key = self._limit_key(args, kwargs)
-        return self._job_of(codec.dump(args, kwargs), limit_key)
+        return self._job_of(self._shape.read().arguments.dump(args, kwargs))
 
-    def _job_of(self, args: str, limit_key: str | None) -> NewJob:
+    def _job_of(self, args: str) -> NewJob:
         settings, options = self.settings, self._options
         self._client.check_size(args, f"the arguments of {settings.name!r}")
+        limit_key = None if settings.concurrency_key is None else self._limit_key(args)
         if options is _NO_OPTIONS and limit_key is None:
             return NewJob(
                 new_id(),
@@ -201,56 +241,42 @@ class Task(Generic[P, R]):
             ),
         )
 
-    def _limit_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def _limit_key(self, args: str) -> str:
+        """From the arguments as they are stored: the same from wherever the job is submitted."""
         wanted = self.settings.concurrency_key
+        positional, named = self.arguments.load(args)
+        bound = self.arguments.signature.bind(*positional, **named)
+        bound.apply_defaults()
         try:
-            if callable(wanted):
-                value = wanted(*args, **kwargs)
-            else:
-                bound = self.arguments.signature.bind(*args, **kwargs)
-                bound.apply_defaults()
-                value = bound.arguments[wanted]
-        except TypeError as error:
+            value = wanted(*bound.args, **bound.kwargs) if callable(wanted) else bound.arguments[wanted]
+            written = str(value)
+            written.encode()
+        except Exception as error:
             raise BadArguments(
-                f"wrong arguments for {self.name}{self.arguments.signature}: {error}"
-            ) from None
-        return f"{self.name}:{value}"
+                f"the concurrency_key of task {self.name!r} has failed for these arguments: {error_text(error)}"
+            ) from error
+        return f"{self.name}:{written}"
 
     # --- what workers need -----------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Read the annotations. Raises `BadDeclaration` for what cannot be stored. Done at the first use, not at
-        import, so that types defined later in the module are known."""
-        if self._arguments is not None:
-            return
-        self._hints = hints = hints_of(self.fn, self._localns)
-        parameters = list(inspect.signature(self.fn).parameters.values())
-        self._takes_context = bool(parameters) and hints.get(parameters[0].name) is Context
-        self._result = ValueCodec(hints.get("return", Any), f"the result of {self.name!r}")
-        arguments = ArgumentsCodec(self.fn, int(self._takes_context), hints)
-        wanted = self.settings.concurrency_key
-        if isinstance(wanted, str) and wanted not in arguments.signature.parameters:
-            raise BadDeclaration(
-                f"task {self.name!r}: concurrency_key {wanted!r} is none of its parameters {arguments.signature}"
-            )
-        self._arguments = arguments
+        """Read the annotations now. Raises `BadDeclaration` for what cannot be stored."""
+        self._shape.read()
 
     @property
     def takes_context(self) -> bool:
-        self.prepare()
-        return bool(self._takes_context)
+        """Whether the function is given a `Context` first."""
+        return self._shape.read().takes_context
 
     @property
     def arguments(self) -> ArgumentsCodec:
-        self.prepare()
-        assert self._arguments is not None
-        return self._arguments
+        """How its arguments are stored."""
+        return self._shape.read().arguments
 
     @property
     def result(self) -> ValueCodec:
-        self.prepare()
-        assert self._result is not None
-        return self._result
+        """How its result is stored."""
+        return self._shape.read().result
 
 
 class ContextTask(Task[P, R], Generic[P, R, C]):
@@ -275,7 +301,16 @@ Coro = Coroutine[Any, Any, R]
 
 
 def _labels(where: str, labels: Mapping[str, str]) -> str:
-    return json.dumps({text(where + "a label", str(k)): str(v) for k, v in labels.items()})
+    if not isinstance(labels, Mapping):
+        raise BadDeclaration(f"{where}labels must be a mapping of texts, not {labels!r}")
+    for name, value in labels.items():
+        text(where + "the name of a label", name)
+        if not isinstance(value, str) or not value.isprintable() or len(value) > _LABEL_CHARACTERS:
+            raise BadDeclaration(
+                f"{where}the label {name!r} must be a printable text of at most {_LABEL_CHARACTERS} characters, "
+                f"not {value!r}"
+            )
+    return json.dumps(dict(labels))
 
 
 def _run_options(options: Options) -> str | None:
