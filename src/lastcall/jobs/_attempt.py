@@ -161,7 +161,9 @@ class Attempt:
                 if claimed.has_steps
                 else []
             )
-            self.steps = Steps(f"{claimed.id} ({claimed.task})", rows)
+            # Steps side by side ask for it together; with a memory each, they would be numbered and expected wrongly.
+            if self.steps is None:
+                self.steps = Steps(f"{claimed.id} ({claimed.task})", rows)
         return self.steps
 
     async def wait_for(self, wait: Wait) -> None:

@@ -326,10 +326,11 @@ class Context:
         """Steps whose events a reader may have shown, read once per attempt: what they emit now is not in it."""
         attempt = self._attempt
         if attempt.told is None:
-            attempt.told = told = set[str]()
+            told = set[str]()
             async for row in self._log():
                 if row.step is not None and row.attempt < attempt.claimed.attempt:
                     (told.discard if row.type == "step.reset" else told.add)(row.step)
+            attempt.told = told  # only now: steps side by side must not see half of it
         return attempt.told
 
     async def _log(self) -> AsyncIterator[EventRow]:
