@@ -13,6 +13,8 @@ What the docstrings of the port leave open is decided here:
 - The first reason of a cancel stays.
 - The end of a job drops its waits; messages that nobody received stay for a retry by hand.
 - A message is looked for before a timeout when both are there.
+- A step that was started and is completed by a wait stays what it was: policy, attempt, start.
+- A worker whose slots are full is not told when a rate would let more begin.
 """
 
 from __future__ import annotations
@@ -342,7 +344,8 @@ class ModelEngine:
                 claimed.append(self._start(job, request.worker_id))
         if changed or claimed:
             self._changed()
-        return ClaimResult(claimed, self._next_due_seconds(refills))
+        full = len(claimed) >= request.limit
+        return ClaimResult(claimed, self._next_due_seconds([] if full else refills))
 
     def _make_due_ready(self) -> bool:
         """Due jobs in the order of claims, then due waits; whether there were any."""
@@ -510,6 +513,9 @@ class ModelEngine:
         job = self.store.jobs.get(job_id)
         if job is None or not job.holds_fence(attempt):
             return None
+        there = job.steps.get(step.key)
+        if there is not None and there.status is StepStatus.COMPLETED:
+            return there.value
         value = work(None)
         await self.record_step(job_id, attempt, step._replace(status=StepStatus.COMPLETED, value=value))
         return value
@@ -643,7 +649,7 @@ class ModelEngine:
             self._end(job, JobStatus.CANCELLED)
             return
         now = self.clock.wall()
-        over = False
+        over = not waits  # one that waits for nothing would wait for ever
         for wait in waits:
             step = job.steps.get(wait.step)
             if step is not None and step.status is StepStatus.COMPLETED:
@@ -681,8 +687,8 @@ class ModelEngine:
                 error=None,
                 policy=there.policy if there else StepPolicy.REPLAY,
                 main=there.main if there else True,
-                attempt=job.attempt,
-                started_at=pending.since,
+                attempt=there.attempt if there else job.attempt,
+                started_at=there.started_at if there else pending.since,
                 ended_at=self.clock.wall(),
             )
         if over and job.status is JobStatus.WAITING:

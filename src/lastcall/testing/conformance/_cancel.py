@@ -103,6 +103,19 @@ async def a_cancel_is_told_to_the_worker_that_runs_it(h: Harness) -> None:
     assert await h.other.renew("v") == Renewal(True, [CancelRequest("b", second, StopReason.TIMEOUT)])
 
 
+async def a_request_may_be_read_without_a_renewal(h: Harness) -> None:
+    """A worker hears that something changed and looks for cancels; its lease is as long as before."""
+    attempt = await start(h.engine)
+    assert await h.engine.cancel_requests(WORKER) == []
+    await _cancel(h)
+    h.advance(LEASE_SECONDS - 1.0)
+    assert await h.engine.cancel_requests(WORKER) == [CancelRequest("a", attempt, USER)]
+    assert await h.engine.cancel_requests("another") == []
+    h.advance(2.0)
+    assert [job.id for job in await h.other.rescue("v")] == ["a"]
+    assert await h.engine.cancel_requests(WORKER) == []
+
+
 async def a_request_outlives_a_restart(h: Harness) -> None:
     """A cancel is a fact, not a message: it is there after everything was closed and opened again."""
     attempt = await start(h.engine)

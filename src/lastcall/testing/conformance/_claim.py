@@ -38,24 +38,24 @@ async def a_claim_tells_all_of_the_job(h: Harness) -> None:
     await h.engine.submit([a_job("a", args="[7]", queue="q", priority=4, **fields)])
     await h.engine.join(a_worker())
     h.advance(5.0)
-    assert await take(h.engine) == [
-        Claimed(
-            id="a",
-            attempt=1,
-            task=TASK,
-            version="",
-            args="[7]",
-            queue="q",
-            priority=4,
-            failures=0,
-            has_steps=False,
-            created_at=created_at,
-            key="k",
-            labels='{"x": "y"}',
-            options="{}",
-            parent_id="p",
-        )
-    ]
+    (claimed,) = await take(h.engine)
+    assert isinstance(claimed.created_at, float)
+    assert claimed == Claimed(
+        id="a",
+        attempt=1,
+        task=TASK,
+        version="",
+        args="[7]",
+        queue="q",
+        priority=4,
+        failures=0,
+        has_steps=False,
+        created_at=created_at,
+        key="k",
+        labels='{"x": "y"}',
+        options="{}",
+        parent_id="p",
+    )
 
 
 async def a_claimed_job_runs(h: Harness) -> None:
@@ -96,6 +96,24 @@ async def each_claim_is_one_attempt_more(h: Harness) -> None:
     (job,) = await take(h.engine)
     assert (job.attempt, job.failures) == (4, 1)
     assert [row.attempt for row in await h.engine.attempts("a")] == [1, 2, 3, 4]
+
+
+async def a_claim_tells_which_jobs_have_steps(h: Harness) -> None:
+    """Four jobs are handed over, of which the second and the last have recorded something."""
+    ids = ["a", "b", "c", "d"]
+    await h.engine.submit([a_job(job_id) for job_id in ids])
+    await h.engine.join(a_worker())
+    assert [job.has_steps for job in await take(h.engine)] == [False] * 4
+    for job_id in ("d", "b"):
+        await h.engine.record_step(job_id, 1, done("one"))
+    for job_id in ids:
+        await end(h.engine, job_id, 1, HandedOver())
+    assert {job.id: job.has_steps for job in await take(h.engine)} == {
+        "a": False,
+        "b": True,
+        "c": False,
+        "d": True,
+    }
 
 
 async def higher_priority_first_then_the_older(h: Harness) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from ...jobs._engine import Engine
+from ...jobs._rows import WorkerRow
 from .._clock import VirtualClock
 from ._watch import Watch
 
@@ -35,6 +36,10 @@ class Harness(ABC):
     @abstractmethod
     def make(self) -> Engine:
         """A new engine object on the store, not open yet."""
+
+    def identify(self, worker: WorkerRow) -> WorkerRow:
+        """The worker as one in a process that `kill` can end: its pid and whatever else says which process it is."""
+        return worker
 
     def kill(self, worker_id: str) -> bool:
         """Let the process of this worker be gone. False: the engine cannot see such a thing, only leases count."""

@@ -137,8 +137,11 @@ async def a_worker_never_rescues_itself(h: Harness) -> None:
 
 async def a_process_that_is_gone_need_not_be_waited_for(h: Harness) -> None:
     """A worker was killed. Where that can be seen, its jobs are rescued at once; elsewhere after its lease."""
-    attempt = await start(h.engine)
+    await h.engine.submit([a_job()])
+    await h.engine.join(h.identify(a_worker()))
+    attempt = await again(h.engine)
     await h.other.join(a_worker("v"))
+    assert await h.other.rescue("v") == []
     if not h.kill(WORKER):
         h.advance(LEASE_SECONDS + 1.0)
         await h.other.renew("v")

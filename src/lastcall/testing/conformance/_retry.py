@@ -50,7 +50,7 @@ async def a_failed_job_is_retried(h: Harness) -> None:
     assert await h.other.retry("a") is JobStatus.QUEUED
     row = await look(h.engine)
     assert (row.status, row.failures, row.lost, row.error) == (JobStatus.QUEUED, 0, 0, None)
-    assert (row.ended_at, row.expires_at, row.due_at) == (None, None, None)
+    assert (row.ended_at, row.expires_at) == (None, None)
     (job,) = await take(h.engine)
     assert (job.attempt, job.failures, job.has_steps) == (3, 0, True)
     assert [step.key for step in await h.engine.steps("a")] == ["one"]

@@ -197,6 +197,17 @@ async def an_ended_job_receives_nothing(h: Harness) -> None:
     assert await h.engine.send("a", "go", "1") is JobStatus.CANCELLED
 
 
+async def a_message_that_nobody_received_outlives_a_failure(h: Harness) -> None:
+    """Sent while the job ran, which then failed; retried by hand, it waits for the message, which is there."""
+    attempt = await start(h.engine)
+    await h.engine.send("a", "go", "1")
+    await end(h.engine, "a", attempt, Failed(ERROR))
+    await h.engine.retry("a")
+    attempt = await again(h.engine)
+    assert await _suspend(h, attempt, signal("s")) is JobStatus.QUEUED
+    assert await _values(h) == {"s": {"data": 1}}
+
+
 async def an_unknown_job_receives_nothing(h: Harness) -> None:
     """The id is wrong."""
     assert await h.engine.send("nothing", "go", "1") is None

@@ -54,6 +54,21 @@ async def what_the_work_raises_comes_out_and_nothing_is_written(h: Harness) -> N
     assert await _transact(h, attempt, lambda connection: "1") == "1"
 
 
+async def a_completed_step_is_not_worked_again(h: Harness) -> None:
+    """The same step is asked for once more, by the attempt after the one that completed it."""
+    attempt = await start(h.engine)
+    await _transact(h, attempt, lambda connection: "1")
+    await end(h.engine, "a", attempt, HandedOver())
+    attempt = await again(h.engine)
+    before = await h.engine.steps("a")
+
+    def work(connection: object) -> str:
+        raise AssertionError("a completed step ran again")
+
+    assert await _transact(h, attempt, work) == "1"
+    assert await h.engine.steps("a") == before
+
+
 async def a_lost_attempt_commits_nothing(h: Harness) -> None:
     """Handed over, ended, taken over after a stall, or never there: None, and the work's writes do not stay."""
     attempt = await start(h.engine)

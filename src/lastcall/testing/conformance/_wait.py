@@ -69,6 +69,13 @@ async def a_sleep_of_nothing_is_over_at_once(h: Harness) -> None:
     assert await again(h.engine) == attempt + 1
 
 
+async def a_suspension_for_nothing_goes_on_at_once(h: Harness) -> None:
+    """A job is suspended without a single wait: nothing could ever wake it."""
+    attempt = await start(h.engine)
+    assert await _suspend(h, attempt) is JobStatus.QUEUED
+    assert await again(h.engine) == attempt + 1
+
+
 async def a_sleep_outlives_a_restart(h: Harness) -> None:
     """Everything is closed and opened while the job sleeps; it wakes when it would have."""
     attempt = await start(h.engine)

@@ -12,7 +12,7 @@ from ...jobs._engine import Engine
 from ...jobs._rows import AttemptEnd, Cancelled, Completed, Failed, HandedOver, JobQuery, Outcome, Suspended
 from ...jobs._state import TRANSITIONS, Cause, JobStatus
 
-_READS = frozenset({"open", "close", "listen", "get", "find", "attempts", "steps", "read_events", "overview"})
+_READS = frozenset("open close listen get find attempts steps read_events overview cancel_requests".split())
 _EVERY_JOB = JobQuery(limit=1_000_000)
 # A claim may do two things to one job at once.
 _MADE_READY = {JobStatus.SCHEDULED: Cause.DUE, JobStatus.WAITING: Cause.WAKE}
