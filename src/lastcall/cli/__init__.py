@@ -5,13 +5,21 @@ General layout:
     _app.py      the command line: options, help, version
     _demo.py     ``lastcall demo``: the service, the terminal and the signals together
     _render.py   the report for people, drawn with rich
+    _worker.py   ``lastcall worker``: runs an app's jobs until it is told to stop
+    _jobs.py     ``lastcall jobs``: the options of its commands
+    _inspect.py  what these do with a store
+    _tables.py   jobs for people, drawn with rich
+    _load.py     from what was typed to a Jobs
+    _say.py      answers on one output, one line about trouble on the other
 """
 
 from __future__ import annotations
 
 import sys
 
-_EXTRAS = frozenset({"fastapi", "rich", "starlette", "typer", "uvicorn"})
+_EXTRAS = frozenset(
+    {"cronsim", "fastapi", "pydantic", "pydantic_core", "rich", "starlette", "typer", "uuid_utils", "uvicorn"}
+)
 
 
 def main() -> None:

@@ -66,10 +66,8 @@ async def list_jobs(
 ) -> int:
     """A page of jobs; the other `filters` as of `Jobs.find`."""
     filters |= {"status": _statuses(statuses), "label": _label(label)}
-    before = filters.get("before")
-    if before is not None:
-        filters["before"] = before = await _Ids(jobs).whole(before)
-        await jobs.job(before).status()  # an unknown cursor would look like the last page
+    if filters.get("before") is not None:
+        filters["before"] = await _Ids(jobs).whole(filters["before"])
     infos = await jobs.find(limit=limit + 1, **filters)
     if as_json:
         write_json(show_page(infos, limit))
