@@ -185,4 +185,5 @@ PROGRAMS = {
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    asyncio.run(PROGRAMS[what](*arguments))
+    # Not asyncio's debug mode: on a busy machine it complains of slow callbacks, and stderr must be empty.
+    asyncio.run(PROGRAMS[what](*arguments), debug=False)

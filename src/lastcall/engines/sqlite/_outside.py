@@ -11,6 +11,7 @@ from ...jobs._state import CancelOutcome, JobStatus
 from ._ends import end_job
 from ._limits import enqueue
 from ._store import Store
+from ._submit import COUNT
 from ._waits import deliver
 
 _FIND = "SELECT n, status, limit_key FROM lastcall_job WHERE id = ?"
@@ -23,6 +24,7 @@ _KEEP_MESSAGE = "INSERT INTO lastcall_message (job, name, data) VALUES (?, ?, ?)
 _EXPIRED = """SELECT n FROM lastcall_job AS job WHERE n IN (SELECT value FROM json_each(?)) AND expires_at <= ?
     AND NOT EXISTS (SELECT 1 FROM lastcall_job AS parent WHERE parent.id = job.parent_id
     AND parent.status NOT IN ('completed', 'failed', 'cancelled')) LIMIT ?"""
+_LANES = "SELECT lane, count(*) FROM lastcall_job WHERE n IN (SELECT value FROM json_each(?)) GROUP BY lane"
 _DELETE = (
     "DELETE FROM lastcall_event WHERE job IN (SELECT value FROM json_each(?))",
     "DELETE FROM lastcall_step WHERE job IN (SELECT value FROM json_each(?))",
@@ -117,5 +119,7 @@ def prune(store: Store, call: Prune) -> int:
 
 def _delete(store: Store, jobs: list[int]) -> None:
     numbers = (json.dumps(jobs),)
+    for lane, count in store.execute(_LANES, numbers).fetchall():
+        store.execute(COUNT, (-count, lane))
     for statement in _DELETE:
         store.execute(statement, numbers)

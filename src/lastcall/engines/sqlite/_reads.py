@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ _JOB = """SELECT job.id, lane.task, lane.version, lane.queue, job.status, job.pr
     job.ended_at, job.expires_at, job.cancel_reason, job.n"""
 _GET = f"""{_JOB} FROM json_each(?) AS asked JOIN lastcall_job AS job ON job.id = asked.value
     JOIN lastcall_lane AS lane ON lane.id = job.lane ORDER BY asked.key"""
-_FIND = f"""{_JOB} FROM lastcall_job AS job JOIN lastcall_lane AS lane ON lane.id = job.lane
+_FIND = f"""{_JOB} FROM lastcall_job AS job {{index}} JOIN lastcall_lane AS lane ON lane.id = job.lane
     WHERE {{conditions}} ORDER BY job.n DESC LIMIT ?"""
 _WAITS = """SELECT job, step, kind, name, seconds, jobs FROM lastcall_wait
     WHERE job IN (SELECT value FROM json_each(?)) ORDER BY n"""
@@ -42,9 +43,18 @@ _STEPS = """SELECT key, status, value, error, policy, main, attempt, started_at,
 _EVENTS = """SELECT seq, attempt, step, type, data, at FROM lastcall_event
     WHERE job = (SELECT n FROM lastcall_job WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?"""
 
-_COUNTS = """SELECT lane.queue, counted.status, sum(counted.jobs)
-    FROM (SELECT lane, status, count(*) AS jobs FROM lastcall_job GROUP BY lane, status) AS counted
-    JOIN lastcall_lane AS lane ON lane.id = counted.lane GROUP BY lane.queue, counted.status"""
+_COUNTED = {
+    JobStatus.SCHEDULED: "lastcall_job INDEXED BY lastcall_job_due WHERE status = 'scheduled'",
+    JobStatus.QUEUED: "lastcall_job INDEXED BY lastcall_job_claim WHERE status = 'queued' AND held = 0",
+    JobStatus.RUNNING: "lastcall_job INDEXED BY lastcall_job_running WHERE status = 'running'",
+    JobStatus.WAITING: "lastcall_job INDEXED BY lastcall_job_waiting WHERE status = 'waiting'",
+    JobStatus.FAILED: "lastcall_job INDEXED BY lastcall_job_failed WHERE status = 'failed'",
+    JobStatus.CANCELLED: "lastcall_job INDEXED BY lastcall_job_cancelled WHERE status = 'cancelled'",
+}
+_HELD = """lastcall_job INDEXED BY lastcall_job_limit
+    WHERE limit_key IS NOT NULL AND held = 1 AND status IN ('queued', 'running')"""
+_COUNT = "SELECT lane, count(*) FROM {which} GROUP BY lane"
+_LANES = "SELECT id, queue, jobs FROM lastcall_lane"
 _WORKERS = """SELECT id, host, pid, process_start, boot_id, pid_namespace, lease_seconds, concurrency, queues,
     joined_at, renewed_at, (SELECT count(*) FROM lastcall_job WHERE status = 'running' AND worker = lastcall_worker.id)
     FROM lastcall_worker ORDER BY joined_at, id"""
@@ -61,9 +71,34 @@ def get(connection: sqlite3.Connection, job_ids: Sequence[str]) -> list[JobRow]:
 
 
 def find(connection: sqlite3.Connection, query: JobQuery) -> list[JobRow]:
+    """Asked status by status, because each has an index of its own, and the newest of all are taken."""
     conditions, values = _conditions(query)
-    statement = _FIND.format(conditions=" AND ".join(conditions) or "1")
-    return _jobs(connection, connection.execute(statement, (*values, max(0, query.limit))).fetchall())
+    limit = max(0, query.limit)
+    if query.statuses is None:
+        statements = [_FIND.format(index="", conditions=" AND ".join(conditions) or "1")]
+    else:
+        # A rarer condition than the status has an index of its own.
+        by_status = query.key is None and query.parent_id is None
+        statements = [_find_in(status, conditions, by_status) for status in query.statuses]
+    rows = [row for each in statements for row in connection.execute(each, (*values, limit)).fetchall()]
+    rows.sort(key=lambda row: row[-1], reverse=True)
+    return _jobs(connection, rows[:limit])
+
+
+# Jobs in order; completed and queued ones are found by going back through all.
+_INDEXES = {
+    JobStatus.RUNNING: "INDEXED BY lastcall_job_running",
+    JobStatus.SCHEDULED: "INDEXED BY lastcall_job_due",
+    JobStatus.WAITING: "INDEXED BY lastcall_job_waiting",
+    JobStatus.FAILED: "INDEXED BY lastcall_job_failed",
+    JobStatus.CANCELLED: "INDEXED BY lastcall_job_cancelled",
+}
+
+
+def _find_in(status: JobStatus, conditions: list[str], by_status: bool) -> str:
+    # The word of a closed list, written out, because only a literal finds the partial index.
+    where = " AND ".join([f"job.status = '{JobStatus(status)}'", *conditions])
+    return _FIND.format(index=_INDEXES.get(status, "NOT INDEXED") if by_status else "", conditions=where)
 
 
 def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
@@ -74,10 +109,6 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
         conditions.append(condition)
         values.extend(given)
 
-    if query.statuses is not None:
-        # Words of a closed list, written out, because only a literal finds the partial indexes.
-        words = ", ".join(f"'{JobStatus(status)}'" for status in sorted(query.statuses))
-        add(f"job.status IN ({words})")
     if query.task is not None:
         add("lane.task = ?", query.task)
     if query.queue is not None:
@@ -137,11 +168,23 @@ def read_events(connection: sqlite3.Connection, job_id: str, after: int, limit: 
 
 
 def overview(connection: sqlite3.Connection, now: float) -> Overview:
-    counts = {
-        (queue, _STATUS[status]): jobs for queue, status, jobs in connection.execute(_COUNTS).fetchall()
-    }
     schedules = list(map(ScheduleRow._make, connection.execute(_SCHEDULES).fetchall()))
-    return Overview(now, counts, [_worker(row) for row in connection.execute(_WORKERS).fetchall()], schedules)
+    workers = [_worker(row) for row in connection.execute(_WORKERS).fetchall()]
+    return Overview(now, _counts(connection), workers, schedules)
+
+
+def _counts(connection: sqlite3.Connection) -> dict[tuple[str, JobStatus], int]:
+    """By the small indexes; what is left of a lane has completed."""
+    lanes = {lane: (queue, jobs) for lane, queue, jobs in connection.execute(_LANES)}
+    left = {lane: jobs for lane, (_, jobs) in lanes.items()}
+    counts: Counter[tuple[str, JobStatus]] = Counter()
+    for status, which in (*_COUNTED.items(), (JobStatus.QUEUED, _HELD)):
+        for lane, jobs in connection.execute(_COUNT.format(which=which)):
+            counts[lanes[lane][0], status] += jobs
+            left[lane] -= jobs
+    for lane, jobs in left.items():
+        counts[lanes[lane][0], JobStatus.COMPLETED] += jobs
+    return {place: jobs for place, jobs in counts.items() if jobs > 0}
 
 
 def _worker(row: tuple[Any, ...]) -> WorkerRow:

@@ -18,9 +18,11 @@ from ...exceptions import EngineUnavailable, SchemaTooNew
 APPLICATION_ID = 0x6C617374
 
 _VERSION_1 = (
-    # Where a job belongs. There are few; rows are never deleted.
+    # Where jobs belong. There are few; rows are never deleted. `jobs` counts them all, so that what cannot be counted
+    # by a small index (the completed ones) is what is left.
     """CREATE TABLE lastcall_lane (
         id INTEGER PRIMARY KEY, queue TEXT NOT NULL, task TEXT NOT NULL, version TEXT NOT NULL,
+        jobs INTEGER NOT NULL DEFAULT 0,
         UNIQUE (task, version, queue))""",
     # Long texts stand last: what is left of them is read without following their overflow pages.
     """CREATE TABLE lastcall_job (
@@ -59,10 +61,10 @@ _VERSION_1 = (
     """CREATE INDEX lastcall_job_claim ON lastcall_job (lane, priority DESC)
         WHERE status = 'queued' AND held = 0""",
     "CREATE INDEX lastcall_job_running ON lastcall_job (lane, worker) WHERE status = 'running'",
-    "CREATE INDEX lastcall_job_due ON lastcall_job (due_at) WHERE status = 'scheduled'",
-    "CREATE INDEX lastcall_job_waiting ON lastcall_job (lane) WHERE status = 'waiting'",
-    "CREATE INDEX lastcall_job_failed ON lastcall_job (lane) WHERE status = 'failed'",
-    "CREATE INDEX lastcall_job_cancelled ON lastcall_job (lane) WHERE status = 'cancelled'",
+    "CREATE INDEX lastcall_job_due ON lastcall_job (due_at, lane) WHERE status = 'scheduled'",
+    "CREATE INDEX lastcall_job_waiting ON lastcall_job (n, lane) WHERE status = 'waiting'",
+    "CREATE INDEX lastcall_job_failed ON lastcall_job (n, lane) WHERE status = 'failed'",
+    "CREATE INDEX lastcall_job_cancelled ON lastcall_job (n, lane) WHERE status = 'cancelled'",
     "CREATE UNIQUE INDEX lastcall_job_key ON lastcall_job (key, key_task) WHERE key IS NOT NULL",
     """CREATE INDEX lastcall_job_limit ON lastcall_job (limit_key, held, priority DESC)
         WHERE limit_key IS NOT NULL AND status IN ('queued', 'running')""",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ _QUEUED, _SCHEDULED = JobStatus.QUEUED, JobStatus.SCHEDULED
 _INSERT = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max_attempts, created_at, due_at,
     retention_seconds, parent_id, labels, options, args, key, key_task, limit_key, limit_count, held)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+COUNT = "UPDATE lastcall_lane SET jobs = jobs + ? WHERE id = ?"
 _BY_KEY = "SELECT id, status, args FROM lastcall_job WHERE key = ? AND key_task = ?"
 _TICK = """INSERT INTO lastcall_schedule (name, last_tick) VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET last_tick = excluded.last_tick WHERE excluded.last_tick > last_tick"""
@@ -117,6 +119,8 @@ def _row(store: Store, job: NewJob) -> tuple[Any, ...]:
 def _insert(store: Store, rows: list[tuple[Any, ...]]) -> None:
     if not rows:
         return
+    for lane, count in Counter(row[1] for row in rows).items():
+        store.execute(COUNT, (count, lane))
     before = store.connection.total_changes
     try:
         store.executemany(_INSERT, rows)

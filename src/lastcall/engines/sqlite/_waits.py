@@ -92,7 +92,10 @@ def _begin_one(store: Store, job: int, wait: Wait) -> bool:
 
 def wake_due(store: Store) -> None:
     """End the waits whose time has come."""
-    due = [_Row(*row) for row in store.execute(_DUE, (store.now, _DUE_AT_ONCE)).fetchall()]
+    jobs: dict[int, list[_Row]] = {}
+    for row in map(_Row._make, store.execute(_DUE, (store.now, _DUE_AT_ONCE)).fetchall()):
+        jobs.setdefault(row.job, []).append(row)
+    due = [row for rows in jobs.values() for row in sorted(rows)]  # of one job: as they were asked for
     for row in due:
         _complete(store, row, _timed_out(row.kind))
     _wake(store, due)
