@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from lastcall.demo.corpus import Source
+from lastcall.demo.corpus import Source, quoted
 from lastcall.demo.reading import NotText, Text, kind_of, read_text
 
 
 def read(tmp_path: Path, data: bytes, name: str = "a.txt", **options: int) -> Text:
     path = tmp_path / name
     path.write_bytes(data)
-    return read_text(Source(path, name), **options)
+    return read_text(Source(quoted(path), name), **options)
 
 
 def test_broken_utf8_is_read_as_far_as_it_goes_and_located(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_huge_file_is_read_only_to_the_bound(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(b"word " * 30)
         file.truncate(50 << 30)
-    text = read_text(Source(path, "huge.txt"), bytes_max=100)
+    text = read_text(Source(quoted(path), "huge.txt"), bytes_max=100)
     assert len(text.content) == 100
     assert text.size_bytes == 50 << 30
     assert text.trouble == (f"only the first 100 of {50 << 30:,} bytes were read",)

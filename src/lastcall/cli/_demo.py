@@ -18,9 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lastcall import ManagerState, ShutdownPlan, TaskManager, current_shutdown
 from lastcall.cli._render import render
-from lastcall.demo.app import Study, build
+from lastcall.demo.app import build
 from lastcall.demo.corpus import check_path, printable
+from lastcall.demo.database import Place, may_be_set_aside, set_aside, usual_place
 from lastcall.demo.structure import PARSED_NAME
+from lastcall.demo.study import Study
+from lastcall.exceptions import EngineUnavailable, JobError, SchemaTooNew
+from lastcall.jobs import Jobs
 
 _HOST = "127.0.0.1"
 _PLAN = ShutdownPlan(drain=10, cancel=3, close=2)
@@ -32,22 +36,36 @@ class CannotStart(Exception):
     """The demo cannot begin; the message is one line for the person who called it."""
 
 
-def run_demo(path: Path | None, *, once: bool, as_json: bool, port: int, limit: int) -> int:
+def run_demo(
+    path: Path | None, *, once: bool, as_json: bool, port: int, limit: int, db: Path | None, fresh: bool
+) -> int:
     """Serve the demo until it is done (`once`) or stopped, and return the exit code of the process.
 
-    Raises :class:`CannotStart`, before anything is begun, if `path` or `port` cannot be used.
+    Raises :class:`CannotStart`, before anything is begun, if `path`, `port` or the database cannot be used.
     """
     if path is not None:
         try:
             check_path(path)
         except OSError as error:
             raise CannotStart(f"cannot read {printable(str(path))}: {error.strerror or error}") from None
+    place = _find_place(db)
     # Other people's code is parsed, not run: what the parser thinks of their string escapes is not our news.
     warnings.filterwarnings("ignore", module=PARSED_NAME)
     with _listen(port) as listener, _Signals() as signals:
-        return asyncio.run(
-            _Demo(path, once=once, as_json=as_json, limit=limit, signals=signals).run(listener)
-        )
+        demo = _Demo(path, once=once, as_json=as_json, limit=limit, place=place, signals=signals)
+        return asyncio.run(demo.run(listener, fresh=fresh))
+
+
+def _find_place(db: Path | None) -> Place:
+    if db is not None:
+        return Place(db.absolute(), ours=False)
+    try:
+        return usual_place()
+    except OSError as error:
+        why = f"{error.strerror}: {error.filename}"
+        raise CannotStart(
+            f"there is no place to keep what is done ({why}). Choose a file with --db"
+        ) from None
 
 
 def _listen(port: int) -> socket.socket:
@@ -123,19 +141,50 @@ class _Demo:
     """One run of the command."""
 
     def __init__(
-        self, path: Path | None, *, once: bool, as_json: bool, limit: int, signals: _Signals
+        self, path: Path | None, *, once: bool, as_json: bool, limit: int, place: Place, signals: _Signals
     ) -> None:
+        self._what = "Python's standard library" if path is None else printable(str(path))
         self._once = once
         self._as_json = as_json
+        self._place = place
         self._signals = signals
         self._failed = False  # to write the report
         self._notes = Console(stderr=True, highlight=False)  # standard output is for the report alone
         self._manager = TaskManager(name="lastcall demo", plan=_PLAN)
-        app = build(path, limit=limit, manager=self._manager)
+        app = build(path, limit=limit, manager=self._manager, database=place.path)
         self._study: Study = app.state.study
+        self._jobs: Jobs = app.state.jobs
         self._server = _Server(uvicorn.Config(app, log_level="warning", access_log=False), self._manager)
 
-    async def run(self, listener: socket.socket) -> int:
+    async def run(self, listener: socket.socket, *, fresh: bool) -> int:
+        try:
+            await self._begin(fresh=fresh)
+            if self._signals.first:
+                return 128 + self._signals.first
+            return await self._serve(listener)
+        finally:
+            await self._jobs.close()  # as a rule long done, by the manager
+
+    async def _begin(self, *, fresh: bool) -> None:
+        """Open the store before anything is served, so that a bad one is one clear line."""
+        if self._place.why_there:
+            self._say(f"lastcall: {self._place.why_there}. What is done is kept in {self._place.path}.")
+        try:
+            await self._study.begin(fresh=fresh)
+        except (EngineUnavailable, SchemaTooNew) as error:
+            if not (fresh and may_be_set_aside(self._place, error)):
+                raise CannotStart(self._advise(error)) from None
+            await self._jobs.close()
+            self._say(f"lastcall: the damaged database was moved to {set_aside(self._place.path)}.")
+            await self._study.begin()
+
+    def _advise(self, error: JobError) -> str:
+        begin_anew = (
+            "Begin anew with --fresh, or choose" if may_be_set_aside(self._place, error) else "Choose"
+        )
+        return f"{error}. {begin_anew} another file with --db"
+
+    async def _serve(self, listener: socket.socket) -> int:
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(url))
@@ -147,11 +196,13 @@ class _Demo:
             if not self._study.ended:  # it would not end, and the shutdown report names it
                 watching.cancel()
         if self._signals.first and report.clean:  # one that is not clean, the library has logged already
-            self._notes.print(f"\n{report}", markup=False)
+            self._say(f"\n{report}")
+        if self._study.state == "stopped":
+            self._say(f"What is done is kept in {self._place.path}. Run it again to continue.")
         return self._exit_code(report.exit_code)
 
     def _exit_code(self, shutdown_code: int) -> int:
-        complete = self._study.report is not None and self._study.report.complete
+        complete = self._study.report is not None
         if self._signals.first and not complete:
             return 128 + self._signals.first
         return shutdown_code or int(self._failed or not complete)
@@ -160,6 +211,8 @@ class _Demo:
         await self._server.ready.wait()
         self._manager.create_task(self._announce_stop(), name="announce stop", daemon=True)
         self._notes.print(f"lastcall demo on [link={url}]{url}[/link]. Ctrl-C stops it, twice forces.")
+        if self._study.found is not None:
+            self._say(self._what_was_found(self._study.found))
         await (self._progress_bar() if self._notes.is_terminal else self._progress_lines())
         try:
             self._print_report()
@@ -168,19 +221,22 @@ class _Demo:
             self._failed = True
             self._server.should_exit = True
             if not isinstance(error, BrokenPipeError):
-                self._notes.print(
-                    f"lastcall: cannot write the report: {error.strerror or error}", markup=False
-                )
+                self._say(f"lastcall: cannot write the report: {error.strerror or error}")
             return
         if self._once:
             self._server.should_exit = True
         elif self._manager.ready:
             self._notes.print(f"Still serving on [link={url}]{url}[/link] until Ctrl-C.")
 
+    def _what_was_found(self, found: int) -> str:
+        of = self._study.of
+        done = f"{found} of {of} files were done before" if of else "its files were not listed yet"
+        return f"Found an unfinished analysis of {self._what}: {done}; continuing."
+
     async def _announce_stop(self) -> None:
         await current_shutdown().wait()
         if self._signals_expected():
-            self._notes.print("Stopping: the work at hand is finished first. Ctrl-C again forces.")
+            self._say("Stopping: the work at hand is finished first. Ctrl-C again forces.")
 
     def _signals_expected(self) -> bool:
         return not (self._once and self._study.ended)
@@ -205,16 +261,24 @@ class _Demo:
         next_line = 0
         async for now in self._study.updates():
             if now["state"] == "analysing" and now["done"] >= next_line:
-                self._notes.print(f"analysed {now['done']} of {now['of']} files", markup=False)
+                self._say(f"analysed {now['done']} of {now['of']} files")
                 next_line = now["done"] + max(1, now["of"] // _LINES_OF_PROGRESS)
 
     def _print_report(self) -> None:
-        report = self._study.report
-        if report is None:
-            done, found = len(self._study.results), self._study.files_found
-            self._notes.print(f"No report: the analysis ended after {done} of {found} files.")
-        elif self._as_json:
-            sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
+        study = self._study
+        if study.error is not None:
+            self._say(f"lastcall: no report: {study.error}")
+        if study.report is None:
+            return
+        here, found = len(study.read_here), study.found or 0
+        elsewhere = study.of - here - found
+        others = f", {elsewhere} analysed by another process meanwhile" if elsewhere > 0 else ""
+        self._say(f"{here} of {study.of} files analysed in this run, {found} found done{others}.")
+        if self._as_json:
+            sys.stdout.write(json.dumps(study.report.to_json(), indent=2) + "\n")
         else:
-            sys.stdout.write(render(report))
+            sys.stdout.write(render(study.report))
         sys.stdout.flush()
+
+    def _say(self, text: str) -> None:
+        self._notes.print(text, markup=False, soft_wrap=True)

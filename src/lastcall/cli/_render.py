@@ -29,8 +29,7 @@ def render(report: Report) -> str:
 
 def _parts(report: Report) -> Iterator[RenderableType]:
     # Names and sentences are other people's words: Text objects, never markup.
-    title = "analysis" if report.complete else "analysis, stopped early"
-    yield Panel(Text(report.summary), title=title, box=box.ROUNDED, padding=(1, 2))
+    yield Panel(Text(report.summary), title="analysis", box=box.ROUNDED, padding=(1, 2))
     if report.key_terms:
         yield from _section("Key terms", Text(", ".join(report.key_terms)))
     if report.files:

@@ -42,7 +42,7 @@ def analyse_file(source: Source) -> FileAnalysis | Skipped:
 
     Blocking, a few milliseconds for a file of usual size; the time is bounded because the read is.
 
-    >>> analyse_file(Source(Path("logo.png"), "logo.png"))
+    >>> analyse_file(Source("logo.png", "logo.png"))
     Skipped(name='logo.png', why='binary')
     """
     try:

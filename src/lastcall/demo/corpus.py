@@ -8,6 +8,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 MAX_FILES = 5_000
 
@@ -23,10 +24,15 @@ _DEFAULT_PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to analyse: where it is, and the name people see."""
+    """A file to analyse: where it is (as :func:`quoted` writes it), and the name people see."""
 
-    path: Path
+    place: str
     name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return unquoted(self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +95,24 @@ def find_files(path: Path | None = None, *, files_max: int = MAX_FILES) -> Corpu
             )
             break
         if why is None:
-            sources.append(Source(file, name))
+            sources.append(Source(quoted(file), name))
         else:
             skipped.append(Skipped(name, why))
     return Corpus(printable(str(root)), tuple(sources), tuple(skipped))
+
+
+def quoted(path: Path) -> str:
+    """Return `path` as a text that JSON can hold: what a path may contain need not be text at all.
+
+    >>> quoted(Path("/srv/docs/a b.md"))
+    '/srv/docs/a%20b.md'
+    """
+    return quote(os.fsencode(path))
+
+
+def unquoted(place: str) -> Path:
+    """Return the path that :func:`quoted` was given."""
+    return Path(os.fsdecode(unquote_to_bytes(place)))
 
 
 def printable(text: str) -> str:

@@ -47,10 +47,9 @@ class LongDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found below `root`. `complete` is false if the analysis was stopped before the last file."""
+    """What was found below `root`."""
 
     root: str
-    complete: bool
     files_found: int
     size_bytes: int
     lines: int
@@ -70,7 +69,7 @@ class Report:
         return asdict(self)
 
 
-def build_report(root: str, results: Iterable[FileAnalysis | Skipped], *, files_found: int) -> Report:
+def build_report(root: str, results: Iterable[FileAnalysis | Skipped]) -> Report:
     """Put the results together, in the order of the files' names, whatever order they came in.
 
     Blocking: about a second for a few hundred files.
@@ -84,8 +83,7 @@ def build_report(root: str, results: Iterable[FileAnalysis | Skipped], *, files_
     identical, originals = _identical(files)
     report = Report(
         root=root,
-        complete=len(results) >= files_found,
-        files_found=files_found,
+        files_found=len(results),
         size_bytes=sum(file.size_bytes for file in files),
         lines=sum(file.lines for file in files),
         words=sum(file.words for file in files),
@@ -157,13 +155,8 @@ def _paragraphs(report: Report) -> Iterable[str]:
         yield f"There is no text to speak of in {report.root}."
         return
     kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
-    part = (
-        ""
-        if report.complete
-        else f"The analysis was stopped early, so this is not all of {report.files_found} files. "
-    )
     yield (
-        f"{part}{report.root} holds {_count(len(report.files), 'text file')} ({kinds}): "
+        f"{report.root} holds {_count(len(report.files), 'text file')} ({kinds}): "
         f"{_count(report.lines, 'line')} and {_count(report.words, 'word')}, {human_size(report.size_bytes)}."
     )
     if report.longest_functions:

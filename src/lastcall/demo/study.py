@@ -1,0 +1,135 @@
+"""One analysis of one folder, as this process sees it: begun or found, followed to its end, wherever it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sysconfig
+from collections.abc import AsyncIterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from lastcall import TaskManager, current_shutdown
+from lastcall.demo.corpus import Source, quoted
+from lastcall.demo.job import COMPARISON, LISTING, declare
+from lastcall.demo.report import Report
+from lastcall.exceptions import JobError, UnknownJob
+from lastcall.jobs import Job, JobInfo, Jobs, StepStatus
+
+WORDS_PER_SECOND = 40
+
+
+class Study:
+    """`found`: how many files earlier runs had analysed, None if this analysis is a new one."""
+
+    def __init__(self, path: Path | None, jobs: Jobs, manager: TaskManager, *, limit: int) -> None:
+        self.folder = None if path is None else quoted(path.resolve())
+        # A queue for each folder: this process runs the analysis it was asked for, and no other that was left behind.
+        self.queue = f"demo {_digest(self.folder or 'python ' + quoted(Path(sysconfig.get_path('stdlib'))))}"
+        self.state = "listing"  # then "analysing", "comparing", and at last "done", "failed" or "stopped"
+        self.done = 0
+        self.of = 0
+        self.latest = ""
+        self.found: int | None = None
+        self.read_here: set[Source] = set()
+        self.report: Report | None = None
+        self.error: JobError | None = None
+        self._jobs = jobs
+        self._analyse = declare(jobs, manager, queue=self.queue, limit=limit, read_here=self.read_here)
+        self._job: Job[Report] | None = None
+        self._changed = asyncio.Event()
+
+    # --- its job ---------------------------------------------------------------------------------------
+
+    async def begin(self, *, fresh: bool = False) -> None:
+        """Find the unfinished analysis of this folder, or submit a new one. Called again, it does nothing.
+
+        `fresh`: cancel the one that is found. Raises `EngineUnavailable` and `SchemaTooNew`.
+        """
+        if self._job is not None:
+            return
+        last = next(iter(await self._jobs.find(queue=self.queue, limit=1)), None)
+        goes_on = last is not None and not last.status.final and not fresh
+        # Of two that begin at once, both name the same predecessor, and so both get the same job.
+        key = (
+            last.key if last is not None and goes_on else f"{self.queue} after {last.id if last else 'none'}"
+        )
+        self._job = await self._analyse.options(key=key).submit(self.folder)
+        if goes_on:
+            await self._take_stock()
+        elif last is not None:
+            await self._forget(last)
+
+    async def _take_stock(self) -> None:
+        assert self._job is not None
+        steps = {step.key: step for step in await self._job.steps() if step.status is StepStatus.COMPLETED}
+        listing = steps.pop(LISTING, None)
+        steps.pop(COMPARISON, None)
+        self.found = self.done = len(steps)
+        if listing is not None:
+            self._tell(self.done, len(listing.value["sources"]))
+
+    async def _forget(self, last: JobInfo) -> None:
+        with contextlib.suppress(UnknownJob):  # another process was faster
+            job = self._jobs.job(last.id)
+            await job.cancel()
+            await job.purge()  # not one that still runs somewhere; it is deleted some time after its end
+
+    async def follow(self) -> None:
+        """Hear how the job goes on until it has ended, in this process or another. A shutdown cancels this."""
+        assert self._job is not None
+        try:
+            async for event in self._job.events():
+                if event.type == "progress":
+                    self._tell(event.data["done"], event.data["of"], event.data.get("message", ""))
+            self.report = await self._job.result()
+        except JobError as error:
+            self.error = error
+        finally:
+            self.state = "done" if self.report else "failed" if self.error else "stopped"
+            self.latest = ""
+            self._wake()
+
+    # --- what is known ---------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("done", "failed", "stopped")
+
+    def progress(self) -> dict[str, Any]:
+        """Where the analysis stands."""
+        return {"state": self.state, "done": self.done, "of": self.of, "latest": self.latest}
+
+    async def updates(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the progress whenever it changes. A slow reader misses steps, never the last one."""
+        while True:
+            changed, ended = self._changed, self.ended
+            yield self.progress()
+            if ended:
+                return
+            await changed.wait()
+
+    async def summary(self) -> AsyncIterator[dict[str, str]]:
+        """Yield the summary word by word, as a language model would."""
+        async for _ in self.updates():
+            pass
+        for word in re.findall(r"\S+\s*", self.report.summary if self.report else ""):
+            yield {"text": word}
+            if not await current_shutdown().sleep(1 / WORDS_PER_SECOND):
+                return
+
+    def _tell(self, done: int, of: int, latest: str = "") -> None:
+        # The log has the whole past, and files end in any order: what is known never goes back.
+        self.done, self.of = max(self.done, done), of
+        self.state, self.latest = "analysing" if self.done < of else "comparing", latest
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
