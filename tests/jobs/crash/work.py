@@ -1,0 +1,196 @@
+"""The jobs that are attacked. Their steps write to the ledger; what they return is known beforehand.
+
+`rich` has one of everything: steps one after the other and side by side, one in a thread, events, a sleep, messages, a
+transaction with a table of the user's own, children, a failure that is retried, and the policies `once` and `continue`.
+`plain` is a row of short steps, `long` one of given length; `poison` takes its process down with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import time
+from typing import Any
+
+from lastcall.jobs import Backoff, Context, Decision, Job, Jobs, StepStatus, current_context, current_step
+
+from .ledger import Ledger, having, read
+
+# Nothing here may end a job but its own end, however often it is killed.
+ENDLESS = {"max_lost": 1_000_000, "max_attempts": 2_000_000}
+SOON = Backoff(first_seconds=0.02, jitter=0.0)
+
+STREAMED = 4
+CREATE_ROWS = "CREATE TABLE IF NOT EXISTS effects (job TEXT, step TEXT, attempt INTEGER)"
+
+
+class TriedAgain(Exception):
+    """The first attempt fails with it, and no other."""
+
+
+def rich_result(number: int) -> dict[str, Any]:
+    return {
+        "added": [number, number + 1],
+        "twins": 2,
+        "side": [0, 10, 20],
+        "thread": number * 2,
+        "row": "written",
+        "early": "first word",
+        "late": "second word",
+        "child": 1,
+        "children": [4, 9],
+        "once": number,
+        "asked": number,
+        "streamed": STREAMED,
+    }
+
+
+def plain_result(number: int, steps: int) -> int:
+    return sum(number + step for step in range(steps))
+
+
+class Work:
+    """The tasks, declared on `jobs`. `ledger_path`: where a step `once` looks up whether it had begun."""
+
+    def __init__(self, jobs: Jobs, ledger: Ledger, ledger_path: str) -> None:
+        self._ledger = ledger
+        self._ledger_path = ledger_path
+        self.rich = jobs.task(name="rich", retries=3, backoff=SOON, **ENDLESS)(self._rich)
+        self.plain = jobs.task(name="plain", **ENDLESS)(self._plain)
+        self.long = jobs.task(name="long", **ENDLESS)(self._long)
+        self.child = jobs.task(name="child", **ENDLESS)(self._child)
+        self.failing = jobs.task(name="failing", retries=1, backoff=SOON, **ENDLESS)(self._failing)
+        self.poison = jobs.task(name="poison", max_lost=3)(self._poison)
+
+    # --- jobs ------------------------------------------------------------------------------------------
+
+    async def _rich(self, ctx: Context, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        async with asyncio.TaskGroup() as group:
+            # In a later attempt all three come before any of them knows what is recorded.
+            twins = [group.create_task(ctx.step(self.draw)) for _ in range(2)]
+            first = await ctx.step(self.add, number, 0)
+        found["added"] = [first, await ctx.step(self.add, number, 1)]
+        found["twins"] = len({twin.result() for twin in twins})
+        await ctx.progress(1, 3)
+        sides = [ctx.step(self.telling, n, name=f"side {n}") for n in range(3)]
+        found["side"] = list(await asyncio.gather(*sides))
+        found["thread"] = await ctx.step(self.in_thread, number)
+        await ctx.sleep(0.01)
+        found["row"] = await ctx.transaction(self.row, ctx.job_id, ctx.attempt, name="row")
+        found["early"] = await ctx.wait_for("early")
+        child = await ctx.start(self.child.call(1))
+        found["child"] = await ctx.result(child)
+        children = [await ctx.start(self.child.call(n)) for n in (2, 3)]
+        found["children"] = await ctx.gather(*children)
+        if ctx.failures == 0:
+            raise TriedAgain("as agreed")
+        found["once"] = await ctx.step(
+            self.once, number, name="once", policy="once", on_unknown=lambda: self.look_up(ctx, number)
+        )
+        found["asked"] = await ctx.step(self.once, number, name="asked", policy="once")
+        found["late"] = await ctx.wait_for("late")
+        found["streamed"] = await ctx.step(self.streaming, name="streamed", policy="continue")
+        return found
+
+    async def _plain(self, ctx: Context, number: int, steps: int, seconds: float) -> int:
+        total = 0
+        for step in range(steps):
+            total += await ctx.step(self.pausing, number + step, seconds, name=f"step {step}")
+        return total
+
+    async def _long(self, ctx: Context, gate: str) -> int:
+        """A step that lasts until there is a file of this name; then another one."""
+        pid = await ctx.step(self.at_gate, gate, name="gate")
+        await ctx.step(self.add, 0, 0, name="after")
+        return pid
+
+    async def _child(self, ctx: Context, number: int) -> int:
+        return await ctx.step(self.square, number)
+
+    async def _failing(self, ctx: Context, number: int) -> None:
+        await ctx.step(self.add, number, 0)
+        raise TriedAgain(f"{number}, and it fails again")
+
+    async def _poison(self, ctx: Context) -> None:
+        self._ledger.write("poison", "", ctx.job_id, ctx.attempt)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    # --- steps -----------------------------------------------------------------------------------------
+
+    async def add(self, number: int, more: int) -> int:
+        with self._ledger.effect():
+            return number + more
+
+    async def draw(self) -> int:
+        """Never the same number twice."""
+        with self._ledger.effect():
+            return time.time_ns()
+
+    async def square(self, number: int) -> int:
+        with self._ledger.effect():
+            await asyncio.sleep(0)
+            return number * number
+
+    async def telling(self, number: int) -> int:
+        with self._ledger.effect():
+            await current_context().emit("told", {"side": number})
+            return number * 10
+
+    def in_thread(self, number: int) -> int:
+        with self._ledger.effect():
+            time.sleep(0.001)
+            return number * 2
+
+    async def pausing(self, number: int, seconds: float) -> int:
+        with self._ledger.effect():
+            await asyncio.sleep(seconds)
+            return number
+
+    async def at_gate(self, gate: str) -> int:
+        context = current_context()
+        with self._ledger.effect():
+            try:
+                while not os.path.exists(gate):
+                    await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                reason = str(context.cancel_reason)
+                self._ledger.write("cancelled", reason, context.job_id, context.attempt)
+                raise
+            return os.getpid()
+
+    def row(self, connection: sqlite3.Connection, job_id: str, attempt: int) -> str:
+        connection.execute(CREATE_ROWS)
+        connection.execute("INSERT INTO effects VALUES (?, 'row', ?)", (job_id, attempt))
+        return "written"
+
+    async def once(self, number: int) -> int:
+        with self._ledger.effect():
+            await asyncio.sleep(0)
+            return number
+
+    async def streaming(self) -> int:
+        """Goes on after what it had emitted before it was cut off."""
+        context = current_context()
+        with self._ledger.effect():
+            done = list(current_step().so_far)
+            for n in range(len(done), STREAMED):
+                await context.emit("token", n)
+            return STREAMED
+
+    # --- decisions -------------------------------------------------------------------------------------
+
+    async def look_up(self, ctx: Context, number: int) -> Decision:
+        """What the ledger says of the step `once`; the process that ran it is dead."""
+        return Decision(self.has_begun(ctx.job_id, "once"), number)
+
+    def has_begun(self, job_id: str, key: str) -> bool:
+        return bool(having(read(self._ledger_path), "start", job=job_id, key=key))
+
+    async def decide(self, job: Job[Any], number: int) -> None:
+        """What the person does who is asked about a step whose outcome nobody knows."""
+        for step in await job.steps():
+            if step.status is StepStatus.STARTED and step.key == "asked":
+                await job.resolve(step.key, happened=self.has_begun(job.id, step.key), value=number)
