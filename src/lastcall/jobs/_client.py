@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..exceptions import EngineUnavailable, KeyConflict, PayloadTooLarge, UnknownJob
+from ..exceptions import EngineUnavailable, KeyConflict, PayloadTooLarge, UnknownJob, WrongLoop
 from ._engine import Engine
 from ._ids import is_id
 from ._rows import JobRow, NewJob, Submitted
@@ -26,75 +26,114 @@ class Client:
         self.engine = engine
         self.max_payload_bytes = max_payload_bytes
         self._is_open = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
         self._on_work: list[Callable[[], None]] = []
         self._on_foreign: list[Callable[[], None]] = []
-        self._waiting: dict[str, list[asyncio.Future[JobRow]]] = {}
-        self._changed: dict[str, list[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, list[asyncio.Future[Any]]] = {}  # for a JobRow
+        self._changed: dict[str, list[asyncio.Future[Any]]] = {}  # for nothing but the news
         self._asking: asyncio.Task[None] | None = None
         self._ask_now: asyncio.Event | None = None
 
     # --- open and close --------------------------------------------------------------------------------
 
     async def ready(self) -> Engine:
-        """The engine, open. Concurrent callers open it once."""
-        if self._is_open:
+        """The engine, open. Concurrent callers open it once; one that is cancelled does not take it from the others.
+
+        Raises `EngineUnavailable`, `SchemaTooNew`, and `WrongLoop` while another loop has it open.
+        """
+        loop = asyncio.get_running_loop()
+        if self._is_open and self._loop is loop:
             return self.engine
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open(), name="open the job engine")
-        opening = self._opening
-        try:
-            await asyncio.shield(opening)
-        finally:
-            if opening.done() and self._opening is opening:
-                self._opening = None
+        self._leave_dead_loop(loop)
+        while not self._is_open:
+            if self._closing is not None:
+                await asyncio.wait({self._closing})
+            else:
+                self._opening = self._opening or asyncio.Task(
+                    self._open(), loop=loop, name="open the job engine"
+                )
+                await asyncio.shield(self._opening)
         return self.engine
 
     async def _open(self) -> None:
-        await self.engine.open()
-        self._unlisten = self.engine.listen(self._foreign_change)
-        self._is_open = True
+        try:
+            self._loop = asyncio.get_running_loop()
+            await self.engine.open()
+            self._unlisten = self.engine.listen(self._foreign_change)
+            self._is_open = True
+        finally:
+            self._opening = None
 
     @property
     def is_open(self) -> bool:
-        return self._is_open
+        return self._is_open and self._loop is not None and not self._loop.is_closed()
 
     def use(self, engine: Engine) -> Engine:
         """Use another engine from now on, which a test does; the one that was used before. Only while it is closed."""
-        if self._is_open:
+        if self.is_open:
             raise RuntimeError("the jobs are open; another engine can be used only when they are closed")
         before, self.engine = self.engine, engine
         return before
 
     async def close(self) -> None:
-        """Those who still wait for a job hear that nobody will tell them any more."""
-        if not self._is_open:
-            return
-        self._is_open = False
+        """Those who still wait for a job hear that nobody will tell them any more. Raises `WrongLoop`."""
+        loop = asyncio.get_running_loop()
+        if self._leave_dead_loop(loop):
+            await self.ready()  # what was left open there is let go of by opening it here
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+        if self._is_open and self._closing is None:
+            self._closing = asyncio.Task(self._close(), loop=loop, name="close the job engine")
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            self._is_open = False
+            if self._unlisten is not None:
+                self._unlisten()
+                self._unlisten = None
+            asking, self._asking = self._asking, None
+            if asking is not None:
+                asking.cancel()
+                await asyncio.wait({asking})
+            closed = EngineUnavailable("the jobs were closed while somebody waited for one")
+            for waiters in (*self._waiting.values(), *self._changed.values()):
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_exception(closed)
+            self._waiting.clear()
+            self._changed.clear()
+            await self.engine.close()
+        finally:
+            self._closing = None
+
+    def _leave_dead_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Forget a loop that ended without closing, as `asyncio.run` does in a script; whether there was one."""
+        mine = self._loop
+        if mine is None or mine is loop or not (self._is_open or self._opening or self._closing):
+            return False
+        if not mine.is_closed():
+            raise WrongLoop(
+                "these jobs are open on another event loop; close them there first, or make a Jobs for each loop"
+            )
         if self._unlisten is not None:
             self._unlisten()
             self._unlisten = None
-        asking, self._asking = self._asking, None
-        if asking is not None:
-            asking.cancel()
-            await asyncio.wait({asking})
-        for waiters in self._waiting.values():
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(
-                        EngineUnavailable("the jobs were closed while somebody waited for one")
-                    )
-        self._waiting.clear()
-        for ids in list(self._changed):
-            self.changed((ids,))
-        await self.engine.close()
+        self._is_open = False
+        self._opening = self._closing = self._asking = None
+        for left in (self._waiting, self._changed, self._on_work, self._on_foreign):
+            left.clear()
+        return True
 
     # --- submitting ------------------------------------------------------------------------------------
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Write all or none, and tell the workers of this process."""
-        engine = self.engine if self._is_open else await self.ready()
+        engine = await self.ready()
         answers = await engine.submit(jobs)
         if any(answer.conflict for answer in answers):
             raise _key_conflict(jobs, answers)
@@ -150,15 +189,22 @@ class Client:
                 if not waiter.done():
                     waiter.set_result(None)
 
-    async def wait_changed(self, job_id: str) -> None:
-        """Until something about the job may have changed; not for ever, so that a lost hint costs no more than that."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.setdefault(job_id, []).append(waiter)
+    @contextlib.contextmanager
+    def watch(self, job_id: str) -> Iterator[Callable[[], Awaitable[None]]]:
+        """Gives what waits until something about the job may have changed since the block began: so look at the job
+        inside it. Not for ever, so that a lost hint costs no more than that. Raises `EngineUnavailable` when closed."""
+        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.setdefault(job_id, []).append(change)
+
+        async def changed() -> None:
+            done, _ = await asyncio.wait({change}, timeout=_ASK_SECONDS)
+            if done:
+                change.result()
+
         try:
-            await asyncio.wait({waiter}, timeout=_ASK_SECONDS)
+            yield changed
         finally:
-            with contextlib.suppress(KeyError, ValueError):
-                self._changed[job_id].remove(waiter)
+            _leave(self._changed, job_id, change)
 
     # --- waiting for an end ----------------------------------------------------------------------------
 
@@ -186,13 +232,10 @@ class Client:
             if self._asking is None or self._asking.done():
                 self._ask_now = asyncio.Event()
                 self._asking = asyncio.create_task(self._ask(self._ask_now), name="wait for jobs to end")
-            return await waiter
+            ended: JobRow = await waiter
+            return ended
         finally:
-            waiters = self._waiting.get(job_id, [])
-            if waiter in waiters:
-                waiters.remove(waiter)
-            if not waiters:
-                self._waiting.pop(job_id, None)
+            _leave(self._waiting, job_id, waiter)
 
     async def _ask(self, now: asyncio.Event) -> None:
         while self._waiting:
@@ -208,17 +251,34 @@ class Client:
             rows = {row.id: row for row in await self.engine.get(asked)}
         except EngineUnavailable:
             return  # it may come back; the next round asks again
+        except Exception as error:  # it will not: a row that cannot be read
+            self._tell(asked, error)
+            return
         for job_id in asked:
             row = rows.get(job_id)
+            if row is None:
+                self._tell((job_id,), UnknownJob(f"the job {job_id} was purged while somebody waited for it"))
+            elif row.status.final:
+                for waiter in self._waiting.get(job_id, ()):
+                    if not waiter.done():
+                        waiter.set_result(row)
+
+    def _tell(self, job_ids: Iterable[str], error: Exception) -> None:
+        for job_id in job_ids:
             for waiter in self._waiting.get(job_id, ()):
-                if waiter.done():
-                    continue
-                if row is None:
-                    waiter.set_exception(
-                        UnknownJob(f"the job {job_id} was purged while somebody waited for it")
-                    )
-                elif row.status.final:
-                    waiter.set_result(row)
+                if not waiter.done():
+                    waiter.set_exception(error)
+
+
+def _leave(waiting: dict[str, list[asyncio.Future[Any]]], job_id: str, waiter: asyncio.Future[Any]) -> None:
+    """This one waits no longer. An error that it was told meanwhile is nobody's news any more."""
+    waiters = waiting.get(job_id, [])
+    if waiter in waiters:
+        waiters.remove(waiter)
+    if not waiters:
+        waiting.pop(job_id, None)
+    if waiter.done() and not waiter.cancelled():
+        waiter.exception()
 
 
 def _key_conflict(jobs: Sequence[NewJob], answers: Sequence[Submitted]) -> KeyConflict:

@@ -7,11 +7,11 @@ error that names the function, before anything is written.
 
 from __future__ import annotations
 
+import functools
 import inspect
-import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from inspect import Parameter
 from typing import Any
 
@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from .._core._diagnose import error_text
 from ..exceptions import BadArguments, BadDeclaration, BadResult
 
 # NaN and infinity as words and bytes as base64, so that what is read back is what was written.
@@ -36,15 +37,33 @@ _CONFIG = ConfigDict(
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _DUMP_ERRORS = (PydanticSerializationError, ValueError, TypeError, RecursionError, AttributeError)
 
+# What is certain to be read back as it was written, and what is certain if all that it holds is.
+_CERTAIN = (str, int, float, bool, bytes, None, type(None), Any)
+_CERTAIN_OUTSIDE = (list, tuple, set, frozenset, typing.Union, types.UnionType)
+# But for a number of more than 4300 digits, which Python does not read.
+_CERTAIN_CHARACTERS = 4000
+
+# An error is for reading. What is cut off is told.
+_MESSAGE_CHARACTERS = 10_000
+_TRACEBACK_CHARACTERS = 50_000
+
 
 def name_of(fn: Callable[..., Any]) -> str:
     """How messages call a function."""
-    return str(getattr(fn, "__qualname__", None) or type(fn).__qualname__)
+    inner = bare(fn)
+    return str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
+
+
+def bare(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside a partial."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
 
 
 def hints_of(fn: Callable[..., Any], localns: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The annotations of a function, as types. Raises `BadDeclaration` for a name that means nothing."""
-    target = fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
+    target = _annotated(fn)
     try:
         return typing.get_type_hints(target, localns=dict(localns or {}), include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
@@ -56,7 +75,7 @@ def hints_of(fn: Callable[..., Any], localns: Mapping[str, Any] | None = None) -
 
 def return_hint_of(fn: Callable[..., Any]) -> Any:
     """What a function says it returns; Any if it says nothing. Its other annotations need not mean anything here."""
-    target = fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
+    target = _annotated(fn)
     written = getattr(target, "__annotations__", {}).get("return", Any)
     if not isinstance(written, str):
         return written
@@ -65,8 +84,14 @@ def return_hint_of(fn: Callable[..., Any]) -> Any:
     return hints_of(only)["return"]
 
 
+def _annotated(fn: Callable[..., Any]) -> Any:
+    """What has the annotations of a callable."""
+    fn = bare(fn)
+    return fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
+
+
 class ValueCodec:
-    """One value of one type, as JSON."""
+    """One value of one type, as JSON. What is written can be read again, or it is not written."""
 
     def __init__(self, annotation: Any, what: str) -> None:
         self._what = what
@@ -74,17 +99,28 @@ class ValueCodec:
         self._validate = adapter.validator.validate_python
         self._to_json = adapter.serializer.to_json
         self._is_none = annotation is None or annotation is type(None)
+        self._certain = _certain(annotation)
 
     def dump(self, value: Any) -> str:
         """Raises `BadResult`."""
         if value is None and self._is_none:
             return "null"
         try:
-            return self._to_json(self._validate(value)).decode()
+            text = self._to_json(
+                self._validate(value), by_alias=True, round_trip=True, warnings=False
+            ).decode()
         except ValidationError as error:
             raise BadResult(f"{self._what} does not fit its annotation: {_first(error)}") from error
         except _DUMP_ERRORS as error:
             raise BadResult(f"{self._what} cannot be written as JSON: {error}") from error
+        if not self._certain or len(text) > _CERTAIN_CHARACTERS:
+            try:
+                self._adapter.validator.validate_json(text)
+            except ValidationError as error:
+                raise BadResult(
+                    f"{self._what} can be written as JSON, but not read again: {_first(error)}"
+                ) from error
+        return text
 
     def load(self, text: str) -> Any:
         """Raises `BadResult` for a text that does not fit (the annotation has changed, or the row is corrupt)."""
@@ -109,7 +145,10 @@ class ArgumentsCodec:
         self._star = next((p.name for p in parameters if p.kind is Parameter.VAR_POSITIONAL), None)
         self._double_star = next((p.name for p in parameters if p.kind is Parameter.VAR_KEYWORD), None)
         self._simple = self._star is None and self._double_star is None and not self._positional_only
+        self._defaults = {p.name: p.default for p in parameters}
         self._names = {f"p{n}": p.name for n, p in enumerate(parameters)}
+        self._fields = frozenset(self._names)
+        self._certain = all(_certain(hints.get(p.name, Any)) for p in parameters)
         fields = {f"p{n}": _field(p, hints.get(p.name, Any)) for n, p in enumerate(parameters)}
         adapter = _adapter(_model(self._name, fields), f"an argument of {self._name}")
         self._validate = adapter.validator.validate_python
@@ -134,9 +173,11 @@ class ArgumentsCodec:
                 f"arguments for {self._name} must be an object by parameter name, not {_short(values)}"
             )
         try:
-            return self._dump(self._validate_json(to_json(values)))
+            return self._dump(self._validate_json(to_json(values, inf_nan_mode="strings")))
         except ValidationError as error:
             raise self._wrong(error) from error
+        except _DUMP_ERRORS as error:
+            raise BadArguments(f"arguments for {self._name} are no JSON: {error}") from error
 
     def load(self, text: str) -> tuple[Sequence[Any], dict[str, Any]]:
         """What to call the function with. Raises `BadArguments` if the stored text does not fit (any more)."""
@@ -153,14 +194,33 @@ class ArgumentsCodec:
         star = values.pop(self._star, []) if self._star is not None else []
         more = values.pop(self._double_star, {}) if self._double_star is not None else {}
         leading = self._positional if star else self._positional_only
-        args = [values.pop(name) for name in leading if name in values]
+        # By position, so one that was left out before one that was given needs its default here.
+        last = (
+            len(leading)
+            if star
+            else max((n + 1 for n, name in enumerate(leading) if name in values), default=0)
+        )
+        args = [values.pop(name, self._defaults[name]) for name in leading[:last]]
         return (*args, *star), {**values, **more}
 
     def _dump(self, model: Any) -> str:
+        # Not `exclude_unset`, which reaches into models that are arguments: what they had by default is part of them.
+        given = model.__pydantic_fields_set__
+        left_out = None if len(given) == len(self._fields) else self._fields - given
         try:
-            return self._to_json(model, by_alias=True, exclude_unset=True).decode()
+            text = self._to_json(
+                model, by_alias=True, exclude=left_out, round_trip=True, warnings=False
+            ).decode()
         except _DUMP_ERRORS as error:
             raise BadArguments(f"arguments for {self._name} cannot be written as JSON: {error}") from error
+        if not self._certain or len(text) > _CERTAIN_CHARACTERS:
+            try:
+                self._validate_json(text)
+            except ValidationError as error:
+                raise BadArguments(
+                    f"arguments for {self._name} can be written as JSON, but not read again: {_first(error)}"
+                ) from error
+        return str(text)
 
     def _wrong(self, error: ValidationError) -> BadArguments:
         return BadArguments(f"wrong arguments for {self._name}{self.signature}: {_first(error)}")
@@ -190,14 +250,55 @@ def load_plain(text: str | None) -> Any:
 
 
 def fingerprint_text(args: Sequence[Any]) -> bytes:
-    """The arguments of a step as bytes that are the same on every run: what JSON cannot hold counts by its type."""
-    return to_json(args, fallback=lambda value: f"<{type(value).__qualname__}>", inf_nan_mode="strings")
+    """The arguments of a step as bytes that are the same on every run: what JSON cannot hold counts by its type.
+
+    Raises `BadDeclaration` for what has no such form: text that is no Unicode, something that contains itself.
+    """
+    try:
+        return to_json(
+            _in_order(args),
+            fallback=lambda value: f"<{type(value).__qualname__}>",
+            inf_nan_mode="strings",
+            bytes_mode="base64",
+        )
+    except _DUMP_ERRORS as error:
+        raise BadDeclaration(
+            f"the arguments of a step cannot stand in its name ({error}); give it a name="
+        ) from error
+
+
+def _in_order(value: Any) -> Any:
+    """Sets as sorted lists: their own order is another one in every process."""
+    if isinstance(value, Set):
+        return sorted((_in_order(item) for item in value), key=lambda item: fingerprint_text((item,)))
+    if isinstance(value, Mapping):
+        return {key: _in_order(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_order(item) for item in value]
+    return value
 
 
 def dump_error(error: BaseException, traceback_text: str) -> str:
-    """An exception as the JSON that a job keeps."""
-    message = str(error)
-    return json.dumps({"type": type(error).__qualname__, "message": message, "traceback": traceback_text})
+    """An exception as the JSON that a job keeps. Whatever its text is: a name of a file may be no Unicode."""
+    try:
+        message = str(error)
+    except Exception:
+        message = error_text(error)
+    kind = type(error).__qualname__
+    return to_json(
+        {
+            "type": kind,
+            "message": _readable(message, _MESSAGE_CHARACTERS),
+            "traceback": _readable(traceback_text, _TRACEBACK_CHARACTERS),
+        }
+    ).decode()
+
+
+def _readable(text: str, most: int) -> str:
+    if len(text) > most:
+        # Of a traceback the end tells most, of a message the beginning.
+        text = f"{text[: most // 2]}\n... {len(text) - most} characters ...\n{text[-(most // 2) :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _signature_without(fn: Callable[..., Any], skip: int) -> inspect.Signature:
@@ -217,6 +318,17 @@ def _field(parameter: Parameter, hint: Any) -> Any:
     return hint, Field(
         default=None, alias=parameter.name
     )  # left out when it is not given: the function has it
+
+
+def _certain(annotation: Any) -> bool:
+    """Whether every value that fits this annotation can be read back from its JSON, without trying."""
+    if annotation in _CERTAIN:
+        return True
+    origin = typing.get_origin(annotation)
+    inside = typing.get_args(annotation)
+    if origin is dict:
+        return inside[0] in (str, int) and _certain(inside[1])
+    return origin in _CERTAIN_OUTSIDE and all(_certain(item) for item in inside if item is not ...)
 
 
 def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:
@@ -250,5 +362,8 @@ def _first(error: ValidationError) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__qualname__}>"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -12,6 +12,7 @@ from ..exceptions import JobCancelled, JobFailed, UnknownJob
 from ._client import Client
 from ._codec import ValueCodec, dump_plain, load_plain
 from ._rows import AttemptRow, EventRow, JobRow, StepRow
+from ._settings import text as check_text
 from ._state import CancelOutcome, JobStatus, StepStatus
 
 R = TypeVar("R")
@@ -163,9 +164,12 @@ class Job(Generic[R]):
     async def send(self, name: str, data: Any = None) -> JobStatus:
         """Send it a message, for `ctx.wait_for(name)`; it may be sent before the job waits. Answers its status.
 
-        A final status means that the message was not kept. Raises `BadResult` for data that JSON cannot hold,
-        `PayloadTooLarge`.
+        A final status means that the message was not kept. Raises `BadDeclaration` for a name that is none,
+        `BadResult` for data that JSON cannot hold, `PayloadTooLarge`.
         """
+        return await self._send(check_text("the name of a message", name), data)
+
+    async def _send(self, name: str, data: Any) -> JobStatus:
         text = self._client.check_size(dump_plain(data, f"the message {name!r}"), f"the message {name!r}")
         await self._client.get(self.id)
         status = self._known(await self._client.engine.send(self.id, name, text))
@@ -182,7 +186,7 @@ class Job(Generic[R]):
         it failed, and the job gets `StepUnknownOutcome` with this text. `steps()` lists it as `started`.
         """
         decision = {"happened": happened, "value": value, "error": error}
-        return await self.send(decision_name(step), decision)
+        return await self._send(decision_name(check_text("a step", step, longest=1000)), decision)
 
     async def purge(self) -> JobStatus:
         """Delete it with all that belongs to it, if it has ended. Answers its status; only a final one was deleted."""
@@ -205,18 +209,17 @@ class Job(Generic[R]):
         async for event in job.events(after=last_seen):
             print(event.seq, event.type, event.data)
         """
-        client = self._client
-        while True:
-            ended = (
-                await client.get(self.id)
-            ).status.final  # looked at first: its last events are read after it
-            while rows := await client.engine.read_events(self.id, after, _EVENTS_AT_ONCE):
-                for row in rows:
-                    after = row.seq
-                    yield event_of(row)
-            if ended:
-                return
-            await client.wait_changed(self.id)
+        client, ended = self._client, False
+        while not ended:
+            with client.watch(self.id) as changed:
+                # Its end is looked at before its events: the last ones are written before it.
+                ended = (await client.get(self.id)).status.final
+                while rows := await client.engine.read_events(self.id, after, _EVENTS_AT_ONCE):
+                    for row in rows:
+                        after = row.seq
+                        yield event_of(row)
+                if not ended:
+                    await changed()
 
     def _known(self, status: JobStatus | None) -> JobStatus:
         if status is None:

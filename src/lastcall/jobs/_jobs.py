@@ -6,17 +6,20 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from inspect import Parameter
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from .._core._manager import TaskManager
 from .._core._roster import Roster
 from .._core._scope import current_scope
-from ..exceptions import BadDeclaration, UnknownEngine, UnknownTaskName
+from ..exceptions import BadArguments, BadDeclaration, UnknownEngine, UnknownTaskName
 from ._client import Client
-from ._context import Context
+from ._codec import bare
+from ._context import Context, is_coroutine_function
 from ._declaration import Call, ContextTask, PlainTask, Task
 from ._engine import Engine
+from ._ids import new_id
 from ._job import Job, JobInfo, info_of
 from ._process import check_importable
 from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, JobQuery, Overview
@@ -77,6 +80,8 @@ class Jobs:
         self._lease_seconds = seconds("Jobs(lease_seconds)", lease_seconds, zero=False)
         whole("Jobs(max_payload_bytes)", max_payload_bytes, 1)
         engine = open_engine(url) if isinstance(url, str) else url
+        if not hasattr(engine, "claim"):
+            raise UnknownEngine(f"Jobs(url) takes a URL or an engine, not {url!r}")
         self._client = Client(engine, max_payload_bytes)
         self._tasks: dict[tuple[str, str], Task[Any, Any]] = {}
 
@@ -171,12 +176,11 @@ class Jobs:
         """
         if fn is None:
             return lambda later: self._declare(later, declared)
-        if not callable(fn):
-            raise BadDeclaration(f"jobs.task decorates a function, not {fn!r}")
-        return self._declare(fn, {})
+        return self._declare(fn, declared)
 
     def _declare(self, fn: Callable[..., Any], declared: dict[str, Any]) -> Task[Any, Any]:
         settings = _settings(fn, declared)
+        _check_function(fn, settings.name)
         key = (settings.name, settings.version)
         if key in self._tasks:
             raise BadDeclaration(
@@ -208,12 +212,16 @@ class Jobs:
     async def submit_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
         """Submit all of these calls in one transaction: all or none. Their handles, in order.
 
-        Raises as `task.submit`.
+        Raises as `task.submit`, and `BadArguments` for what is no call of a task declared here.
 
             await jobs.submit_many(analyse.call(folder) for folder in folders)
         """
         listed = list(calls)
-        answers = await self._client.submit([call.job for call in listed])
+        for call in listed:
+            if not isinstance(call, Call) or call.task._client is not self._client:
+                raise BadArguments(f"submit_many takes calls of tasks declared on these jobs, not {call!r}")
+        # Each an id of its own: a call is a value, and may be submitted more than once.
+        answers = await self._client.submit([call.job._replace(id=new_id()) for call in listed])
         return [
             Job(self._client, answer.id, call.task.result)
             for call, answer in zip(listed, answers, strict=True)
@@ -237,13 +245,18 @@ class Jobs:
     ) -> list[JobInfo]:
         """The jobs for which all of this holds, newest first; the next page: `before=` the last one's id.
 
-        Raises ValueError for a status that does not exist, `BadDeclaration` for an impossible limit.
+        Raises ValueError for a status that does not exist, `BadDeclaration` for an impossible limit or label,
+        `UnknownJob` for a `before` that does not exist (any more).
         """
         statuses = None
         if status is not None:
             given = [status] if isinstance(status, str) else list(status)
             statuses = frozenset(JobStatus(one) for one in given)
         whole("find(limit)", limit, 1)
+        if label is not None and (len(label) != 2 or not all(isinstance(part, str) for part in label)):
+            raise BadDeclaration(f"find(label) is a pair of texts, name and value, not {label!r}")
+        if before is not None:  # or the rest of the list would be empty, and nobody would know why
+            await self._client.get(before)
         engine = await self._client.ready()
         query = JobQuery(statuses, task, queue, key, parent, label, before, limit)
         return [info_of(row) for row in await engine.find(query)]
@@ -311,13 +324,17 @@ def open_engine(url: str) -> Engine:
 
 
 def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
+    if not callable(fn):
+        raise BadDeclaration(f"jobs.task decorates a function, not {fn!r}")
     given = dict(declared)
     known = set(Settings._fields) | {"timeout", "retention"}
     unknown = set(given) - (known - {"timeout_seconds", "retention_seconds"})
     if unknown:
         raise BadDeclaration(f"jobs.task has no option {sorted(unknown)[0]!r}")
-    given["name"] = given.get("name") or fn.__qualname__.rpartition("<locals>.")[2]
-    given["backoff"] = given.get("backoff") or Backoff()
+    if given.get("name") is None:
+        given["name"] = _default_name(fn)
+    if given.get("backoff") is None:
+        given["backoff"] = Backoff()
     give_up_on = given.get("give_up_on", ())
     given["give_up_on"] = give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
     for short in ("timeout", "retention"):
@@ -326,9 +343,35 @@ def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
     return Settings(**given).checked()
 
 
+def _default_name(fn: Callable[..., Any]) -> str:
+    qualname: str = getattr(fn, "__qualname__", "<callable>")
+    name = qualname.rpartition("<locals>.")[2]
+    if "<" in name:
+        raise BadDeclaration(
+            f"{fn!r} has no name of its own under which its jobs could be stored; give it a name="
+        )
+    return name
+
+
+def _check_function(fn: Callable[..., Any], name: str) -> None:
+    """Raises `BadDeclaration` for what can never run as a task."""
+    where = f"task {name!r}: "
+    inner = bare(fn)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise BadDeclaration(f"{where}a generator has no result to store; emit events, or return a list")
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (ValueError, TypeError) as error:
+        raise BadDeclaration(f"{where}{fn!r} does not tell its parameters: {error}") from None
+    if parameters and parameters[0].name in ("self", "cls") and parameters[0].annotation is Parameter.empty:
+        raise BadDeclaration(
+            f"{where}it is a method, and {parameters[0].name!r} is nothing that could be stored; declare a function"
+        )
+
+
 def _names_around(fn: Callable[..., Any]) -> Mapping[str, Any] | None:
     """The local names where a nested function is declared, by which its annotations are read; a module's need none."""
-    if "<locals>" not in fn.__qualname__:
+    if "<locals>" not in getattr(bare(fn), "__qualname__", ""):
         return None
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
@@ -348,12 +391,14 @@ def _takes_context(fn: Callable[..., Any]) -> bool:
 def _check_run(fn: Callable[..., Any], settings: Settings, takes_context: bool) -> None:
     where = f"task {settings.name!r}: "
     if settings.run == "process":
+        if not inspect.isfunction(fn):
+            raise BadDeclaration(f"{where}run='process' needs a function at module level, not {fn!r}")
         check_importable(fn, where)
         if takes_context:
             raise BadDeclaration(
                 f"{where}run='process' cannot have a Context, whose steps belong to the worker"
             )
-    if settings.run == "thread" and inspect.iscoroutinefunction(fn):
+    if settings.run == "thread" and is_coroutine_function(fn):
         raise BadDeclaration(f"{where}run='thread' is for plain functions; an async one runs on the loop")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import dropwhile, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -50,7 +50,22 @@ class Cron:
     def ticks(self, after: float) -> Iterator[float]:
         """The ticks after a moment, in order, as seconds since the epoch."""
         start = datetime.fromtimestamp(after, UTC).astimezone(self._zone)
-        return (tick.timestamp() for tick in CronSim(self._expression, start))
+        times = (tick.timestamp() for tick in CronSim(self._expression, start))
+        # An hour that comes twice has its ticks in the first pass; asked in the second one, cronsim repeats them.
+        return dropwhile(lambda tick: tick <= after, times)
+
+    def last_ticks(self, after: float, until: float, most: int) -> list[float]:
+        """The last ticks, `most` of them, of those after one moment and not after another, in order.
+
+        Looked for in ever longer stretches before the end: a year of minutes takes seconds to go through.
+        """
+        stretch = _LOOK_SECONDS
+        while True:
+            start = max(after, until - stretch)
+            found = list(takewhile(lambda tick: tick <= until, self.ticks(start)))
+            if len(found) >= most or start == after:
+                return found[-most:]
+            stretch *= 4
 
 
 class Plan:
@@ -59,17 +74,12 @@ class Plan:
     __slots__ = ("fire", "next_at", "pass_over")
 
     def __init__(self, cron: Cron, last_tick: float, now: float, catch_up: bool) -> None:
-        due = []
-        self.next_at = now + _LOOK_SECONDS
-        for tick in islice(cron.ticks(last_tick), 100_000):
-            if tick > now:
-                self.next_at = tick
-                break
-            due.append(tick)
+        due = cron.last_ticks(last_tick, now, _CAUGHT_UP)
         # One that has only just come is fired; what was missed before it, only if that is wanted.
         late = [tick for tick in due if now - tick > _LOOK_SECONDS]
-        self.fire = due[-_CAUGHT_UP:] if catch_up else [tick for tick in due if tick not in late][-1:]
+        self.fire = due if catch_up else due[len(late) :][-1:]
         self.pass_over = late[-1] if late and not catch_up else None
+        self.next_at = next(cron.ticks(now), now + _LOOK_SECONDS)
 
 
 class Scheduler(Service):

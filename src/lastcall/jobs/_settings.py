@@ -10,6 +10,10 @@ from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, TaskLi
 
 Run = Literal["auto", "thread", "process"]
 
+LOWEST_PRIORITY = -1_000_000
+
+_BILLION = 1_000_000_000
+
 
 def seconds(name: str, value: float, *, zero: bool = True) -> float:
     """`value` as a float, or `BadDeclaration`."""
@@ -17,14 +21,19 @@ def seconds(name: str, value: float, *, zero: bool = True) -> float:
         return check_seconds(name, value, zero=zero)
     except InvalidPlan as error:
         raise BadDeclaration(str(error)) from None
+    except OverflowError:
+        raise BadDeclaration(f"{name} must be a finite number of seconds, not {value!r}") from None
 
 
 def whole(name: str, value: int, at_least: int) -> int:
-    """`value` itself, or `BadDeclaration`."""
+    """`value` itself, or `BadDeclaration`. Not above a billion: stores count with 64 bits."""
     try:
-        return check_count(name, value, at_least)
+        check_count(name, value, at_least)
     except ValueError as error:
         raise BadDeclaration(str(error)) from None
+    if value > _BILLION:
+        raise BadDeclaration(f"{name} must be a billion at most, not {value!r}")
+    return value
 
 
 def text(name: str, value: str, *, longest: int = 200) -> str:
@@ -116,10 +125,9 @@ class Settings(NamedTuple):
         where = f"task {self.name!r}: "
         text(where + "name", self.name)
         text(where + "queue", self.queue)
-        for name in ("version", "timezone"):
-            if not isinstance(getattr(self, name), str):
-                raise BadDeclaration(f"{where}{name} must be a string, not {getattr(self, name)!r}")
-        whole(where + "priority", self.priority, -1_000_000)
+        if self.version != "":
+            text(where + "version", self.version)
+        whole(where + "priority", self.priority, LOWEST_PRIORITY)
         whole(where + "retries", self.retries, 0)
         whole(where + "concurrency_per_key", self.concurrency_per_key, 1)
         whole(where + "max_lost", self.max_lost, 1)
@@ -129,7 +137,20 @@ class Settings(NamedTuple):
         for name in ("timeout_seconds", "retention_seconds"):
             if getattr(self, name) is not None:
                 seconds(where + name.removesuffix("_seconds"), getattr(self, name), zero=name[0] == "r")
+        if not (
+            self.concurrency_key is None
+            or isinstance(self.concurrency_key, str)
+            or callable(self.concurrency_key)
+        ):
+            raise BadDeclaration(
+                f"{where}concurrency_key must be the name of a parameter or a function, not {self.concurrency_key!r}"
+            )
+        for error in self.give_up_on:
+            if not (isinstance(error, type) and issubclass(error, Exception)):
+                raise BadDeclaration(f"{where}give_up_on must be classes of exceptions, not {error!r}")
         if self.rate is not None:
+            if not isinstance(self.rate, Rate):
+                raise BadDeclaration(f"{where}rate must be a Rate, not {self.rate!r}")
             whole(where + "rate.starts", self.rate.starts, 1)
             seconds(where + "rate.seconds", self.rate.seconds, zero=False)
         if self.run not in ("auto", "thread", "process"):
