@@ -102,6 +102,9 @@ class Worker:
         self._manager = await self._find_manager()
         try:
             self._opened_engine = not self._client.is_open
+            # Before the first wait: a manager that is told to stop meanwhile makes no group any more, and a worker
+            # that is stopped while it starts is one that has nothing to do.
+            self._assemble()
             await self._client.ready()
             await self._start()
         except BaseException:
@@ -119,7 +122,7 @@ class Worker:
         self._own_manager = TaskManager(name="worker")
         return await self._own_manager.__aenter__()
 
-    async def _start(self) -> None:
+    def _assemble(self) -> None:
         client, manager = self._client, self._manager
         roster = manager._require_own_loop("jobs.worker")
         lane = manager._threads
@@ -142,10 +145,13 @@ class Worker:
         rescuer = Rescuer(client.engine, self._lease, client.work_arrived)
         scheduler = Scheduler(client, list(self._tasks.values()), self._crons)
         self._services = [self._fetcher, rescuer, scheduler, Pruner(client.engine)]
+
+    async def _start(self) -> None:
+        client, manager = self._client, self._manager
         await self._lease.join()
         self._unlisten = [client.on_work(self._fetcher.wake), client.on_foreign(self._lease.look_soon)]
         manager.on_close(self._close, name=f"worker {self.id}")
-        context = _context_of(roster)
+        context = _context_of(manager._roster)
         context.run(self._start_services)
 
     def _start_services(self) -> None:

@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     known: bool = True
     clock: str | None = None
     file_limit: int | None = None
+    stalls: bool = False
 
 
 class OffClock:
@@ -71,7 +72,7 @@ class Process:
         clock = None if settings.clock is None else OffClock(settings.clock)
         engine = SqliteEngine(settings.database, clock=clock)
         self.jobs = Jobs(engine, lease_seconds=settings.lease_seconds)
-        self.work = Work(self.jobs, self.ledger, settings.ledger)
+        self.work = Work(self.jobs, self.ledger, settings.ledger, stalls=settings.stalls)
 
     def _sprung(self) -> None:
         self.trap.is_set = False
@@ -122,6 +123,7 @@ async def _send(process: Process, job: Job[Any], name: str, word: str) -> None:
 
 async def serve(process: Process) -> None:
     """A worker, until it is told to stop."""
+    process.trap.is_set = True
     async with process.jobs.worker(concurrency=process.settings.concurrency) as worker:
         process.ledger.write("up", worker.id)
         await lastcall.current_shutdown().wait()

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from lastcall.jobs import AttemptOutcome
+from tests.jobs.crash import ledger
 from tests.jobs.crash.forks import Nursery
 from tests.jobs.crash.plays import LONG, Trapped, chosen, counts_of, play, seed, side_by_side, until_free
+from tests.jobs.crash.programs import Settings
 from tests.jobs.crash.traps import PLACES
 
 SAMPLES = {"commit": 12, "committed": 12, "turn": 30, "write": 8, "written": 8}
@@ -42,3 +44,19 @@ def test_a_job_is_handed_over_at_every_place(place: str, nursery: Nursery, tmp_p
     late = {one.name: one.gone_seconds for one in caught if one.gone_seconds > GONE_SECONDS}
     late |= {one.name: one.again_seconds for one in caught if (one.again_seconds or 0.0) > AGAIN_SECONDS}
     assert late == {}
+
+
+def test_a_worker_can_be_stopped_while_it_starts(nursery: Nursery, tmp_path: Path) -> None:
+    """A deploy that is taken back stops workers that have not opened their store yet: no error, and a clean exit."""
+    free = Settings("serve", str(tmp_path / "jobs.db"), str(tmp_path / "ledger"), str(tmp_path / "log"))
+    before_up = 0
+    for nth in range(1, 100):
+        child = nursery.spawn(free._replace(place="turn", nth=nth, signal="SIGTERM"))
+        # 143: nothing had been opened that could be drained.
+        assert child.wait() in ((0, 143) if nth <= 3 else (0,))
+        assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
+        told = [line.what for line in ledger.read(free.ledger) if line.pid == child.pid]
+        if told.index("sprung") > 1:
+            break
+        before_up += 1
+    assert before_up > 3

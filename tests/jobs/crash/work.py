@@ -52,10 +52,12 @@ def plain_result(number: int, steps: int) -> int:
 
 
 class Work:
-    """The tasks, declared on `jobs`. `ledger_path`: where a step `once` looks up whether it had begun."""
+    """The tasks, declared on `jobs`. `ledger_path`: where a step `once` looks up whether it had begun. `stalls`: the
+    process that ran it may only be asleep and begin it yet, so it must be taken as begun."""
 
-    def __init__(self, jobs: Jobs, ledger: Ledger, ledger_path: str) -> None:
+    def __init__(self, jobs: Jobs, ledger: Ledger, ledger_path: str, *, stalls: bool = False) -> None:
         self._ledger = ledger
+        self._stalls = stalls
         self._ledger_path = ledger_path
         self.rich = jobs.task(name="rich", retries=3, backoff=SOON, **ENDLESS)(self._rich)
         self.plain = jobs.task(name="plain", **ENDLESS)(self._plain)
@@ -183,11 +185,11 @@ class Work:
     # --- decisions -------------------------------------------------------------------------------------
 
     async def look_up(self, ctx: Context, number: int) -> Decision:
-        """What the ledger says of the step `once`; the process that ran it is dead."""
+        """What the ledger says of the step `once`."""
         return Decision(self.has_begun(ctx.job_id, "once"), number)
 
     def has_begun(self, job_id: str, key: str) -> bool:
-        return bool(having(read(self._ledger_path), "start", job=job_id, key=key))
+        return self._stalls or bool(having(read(self._ledger_path), "start", job=job_id, key=key))
 
     async def decide(self, job: Job[Any], number: int) -> None:
         """What the person does who is asked about a step whose outcome nobody knows."""
