@@ -19,7 +19,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PydanticUserError,
     TypeAdapter,
     ValidationError,
     create_model,
@@ -342,12 +341,9 @@ def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:
 
 def _adapter(annotation: Any, what: str) -> TypeAdapter[Any]:
     try:
-        try:
-            return TypeAdapter(annotation, config=_CONFIG)
-        except PydanticUserError as error:
-            if error.code != "type-adapter-config-unused":
-                raise
-            return TypeAdapter(annotation)  # a model has settings of its own
+        # By another name, under which pydantic takes our settings for dataclasses too.
+        named: Any = typing.NewType("Value", annotation)
+        return TypeAdapter(named, config=_CONFIG)
     except Exception as error:
         raise BadDeclaration(f"{what} has a type that cannot be written as JSON: {error}") from error
 
