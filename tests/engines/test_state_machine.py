@@ -6,8 +6,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,149 +17,61 @@ from lastcall._core._state import StopReason
 from lastcall.engines.sqlite import SqliteEngine
 from lastcall.jobs._rows import (
     AttemptEnd,
-    Cancelled,
     ClaimRequest,
-    Completed,
-    Failed,
-    HandedOver,
     JobQuery,
     NewEvent,
     NewJob,
     Outcome,
     StepRecord,
     Suspended,
-    TaskLimits,
     Wait,
     WorkerRow,
 )
-from lastcall.jobs._state import FINAL, JobStatus, StepPolicy, StepStatus, WaitKind
+from lastcall.jobs._state import FINAL, JobStatus, WaitKind
 from lastcall.testing import VirtualClock
-from tests.engines.model import Job, ModelEngine, ModelStore
+from tests.engines.model import Job, ModelStore
+from tests.engines.operations import (
+    CALLS,
+    ENGINE,
+    EVENTS,
+    JUMPS,
+    LEASE_SECONDS,
+    LIMITS,
+    LIVING,
+    MESSAGES,
+    NEW_JOBS,
+    OUTCOMES,
+    PAUSES,
+    PICK,
+    QUEUES,
+    REASONS,
+    RECORDS,
+    STALE,
+    STYLES,
+    TASKS,
+    VERSIONS,
+    WAITS,
+    WORKERS,
+)
+from tests.engines.worlds import Ask, Worlds, visible
 
-T = TypeVar("T")
 LONG = os.environ.get("LASTCALL_LONG") == "1"
 
-# Times are multiples of a quarter of a second, so that every sum of them is exact on both sides.
-LEASE_SECONDS = 8.0
-DELAYS = st.sampled_from([0.0, 0.5, 2.0, 5.0])
-PAUSES = st.sampled_from([0.25, 1.0, 2.0, 5.0, 8.0, 30.0])
-JUMPS = st.sampled_from([-3600.0, -3.0, 3.0, 3600.0])
 
-# Few names, so that jobs meet: under one key, one limit, one queue, one step.
-TASKS = ("plain", "narrow", "slow")
-VERSIONS = ("1", "2")
-QUEUES = ("q", "r")
-LIMITS = {
-    "plain": None,
-    "narrow": TaskLimits(concurrency=2),
-    "slow": TaskLimits(rate_count=2, rate_seconds=8.0),
-}
-WORKERS = ("w0", "w1")
-STEPS = st.sampled_from(["s1", "s1", "s2", "wait m", "wait d"])
-MESSAGES = st.sampled_from(["m", "m", "n", "d"])
-REASONS = st.sampled_from([StopReason.USER, StopReason.TIMEOUT, StopReason.GROUP])
-LIVING = frozenset(JobStatus) - FINAL
-# Which of the things that are there: taken modulo their number.
-PICK = st.integers(min_value=0, max_value=1000)
-ENGINE = st.sampled_from([0, 1])
-
-NEW_JOBS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "task": st.sampled_from(TASKS),
-            "version": st.sampled_from(VERSIONS),
-            "queue": st.sampled_from(QUEUES),
-            "args": st.sampled_from(["[]", "[1]"]),
-            "priority": st.sampled_from([0, 5]),
-            "delay_seconds": st.none() | st.none() | st.none() | DELAYS,
-            "key": st.none() | st.none() | st.none() | st.sampled_from(["k1", "k2"]),
-            "limit_key": st.sampled_from([None, "l", "l"]),
-            "limit": st.sampled_from([1, 1, 2]),
-            "labels": st.none() | st.just('{"tenant": "x"}'),
-            "max_lost": st.sampled_from([1, 2, 3]),
-            "max_attempts": st.sampled_from([2, 100]),
-            "retention_seconds": st.sampled_from([None, 0.0, 0.0, 5.0]),
-        }
-    ),
-    min_size=1,
-    max_size=5,
-)
-WAITS = st.lists(
-    st.sampled_from(
-        [
-            Wait("nap 2", WaitKind.SLEEP, seconds=2.0),
-            Wait("nap 5", WaitKind.SLEEP, seconds=5.0),
-            Wait("no nap", WaitKind.SLEEP, seconds=0.0),
-            Wait("wait m", WaitKind.SIGNAL, "m"),
-            Wait("wait m 5", WaitKind.SIGNAL, "m", 5.0),
-            Wait("wait n", WaitKind.SIGNAL, "n", 2.0),
-            Wait("wait d", WaitKind.DECISION, "d"),
-            Wait("unknown", WaitKind.JOBS, jobs=("nothing",)),
-        ]
-    ),
-    max_size=3,
-    unique=True,
-)
-OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
-    st.just(Completed('{"n": 1}')),
-    st.just(Failed('{"type": "E"}')),
-    st.builds(Failed, st.just('{"type": "E"}'), DELAYS),
-    st.builds(Cancelled, REASONS, st.none() | st.just('{"type": "E"}')),
-    st.builds(HandedOver, REASONS),
-    WAITS.map(lambda waits: Suspended(tuple(waits))),
-)
-RECORDS = st.builds(
-    StepRecord,
-    key=STEPS,
-    status=st.sampled_from(
-        [StepStatus.COMPLETED, StepStatus.COMPLETED, StepStatus.STARTED, StepStatus.FAILED]
-    ),
-    value=st.sampled_from(["1", "2"]),
-    policy=st.sampled_from(list(StepPolicy)),
-    main=st.booleans(),
-    seconds=st.sampled_from([0.0, 0.5]),
-)
-EVENTS = st.lists(
-    st.builds(NewEvent, st.sampled_from(["log", "progress"]), st.sampled_from(["1", "2"]), st.none() | STEPS),
-    max_size=3,
-)
-STYLES = st.sampled_from(["plain", "plain", "works", "fails"])
-# Which fence: mostly the running attempt's own.
-STALE = st.sampled_from([0, 0, 0, 0, 0, 0, 0, -1, 1])
-
-
-async def visible(engine: Any, ids: Sequence[str]) -> dict[str, Any]:
-    """Everything that can be seen of the store."""
-    jobs, overview, attempts, steps, events = await asyncio.gather(
-        engine.find(JobQuery(limit=1000)),
-        engine.overview(),
-        asyncio.gather(*map(engine.attempts, ids)),
-        asyncio.gather(*map(engine.steps, ids)),
-        asyncio.gather(*(engine.read_events(job_id, 0, 1000) for job_id in ids)),
-    )
-    return {
-        "jobs": jobs,
-        "attempts": dict(zip(ids, attempts, strict=True)),
-        "steps": dict(zip(ids, steps, strict=True)),
-        "events": dict(zip(ids, events, strict=True)),
-        "now": overview.now,
-        "counts": {entry: count for entry, count in overview.counts.items() if count},
-        "workers": sorted(overview.workers),
-        "schedules": sorted(overview.schedules),
-    }
+async def rescued(engine: Any, worker_id: str) -> list[Any]:
+    return sorted(await engine.rescue(worker_id))
 
 
 class EngineMachine(RuleBasedStateMachine):
-    """Two SQLite engines on one file and two model engines on one store, as two workers that are clients too."""
+    """Two SQLite engines on one file, as two workers that are clients too, and what the model says of them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
         self.clock = VirtualClock()
-        self.store = ModelStore()
+        self.worlds = Worlds(self.clock)
         self.real: list[SqliteEngine] = []
-        self.models = [ModelEngine(self.clock, self.store) for _ in WORKERS]
         self.submitted = 0
         self.ticks = 0
         self.sent = 0
@@ -185,20 +96,28 @@ class EngineMachine(RuleBasedStateMachine):
 
     # --- telling both ---
 
-    def both(self, at: int, ask: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-        """Ask the real engine and the model the same; their answer."""
+    @property
+    def store(self) -> ModelStore:
+        """The model's store: what is there to be asked for."""
+        return self.worlds.any
+
+    def both(self, at: int, ask: Ask) -> None:
         answer = self.loop.run_until_complete(ask(self.real[at]))
-        expected = self.loop.run_until_complete(ask(self.models[at]))
-        assert answer == expected, f"SQLite: {answer}\nmodel:  {expected}"
-        return answer
+        self.loop.run_until_complete(self.worlds.explain(ask, answer))
+
+    def all_at_once(self, calls: list[tuple[int, Ask]]) -> None:
+        async def gathered() -> list[object]:
+            return list(await asyncio.gather(*(ask(self.real[at]) for at, ask in calls)))
+
+        answers = self.loop.run_until_complete(gathered())
+        asks = [ask for _, ask in calls]
+        self.loop.run_until_complete(self.worlds.explain_all(asks, answers))
 
     @invariant()
     def all_that_is_visible_agrees(self) -> None:
         ids = [*self.store.jobs, "nothing"]
         seen = self.loop.run_until_complete(visible(self.real[self.submitted % 2], ids))
-        expected = self.loop.run_until_complete(visible(self.models[0], ids))
-        for what, value in expected.items():
-            assert seen[what] == value, f"{what}\nSQLite: {seen[what]}\nmodel:  {value}"
+        self.loop.run_until_complete(self.worlds.agree(ids, seen))
 
     # --- which job ---
 
@@ -240,10 +159,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.join(at, who)
 
     def rescue(self, at: int, who: int) -> None:
-        async def rescued(engine: Any) -> list[Any]:
-            return sorted(await engine.rescue(WORKERS[who]))
-
-        self.both(at, rescued)
+        self.both(at, lambda engine: rescued(engine, WORKERS[who]))
 
     @rule(
         who=ENGINE,
@@ -270,12 +186,16 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(at=ENGINE, jobs=NEW_JOBS, parent=st.none() | PICK)
     def submit(self, at: int, jobs: list[dict[str, Any]], parent: int | None) -> None:
-        parent_id = None if parent is None else self.some_id(parent)
-        batch = []
-        for fields in jobs:
-            self.submitted += 1
-            batch.append(NewJob(id=f"j{self.submitted}", parent_id=parent_id, **fields))
+        batch = self.batch(jobs, None if parent is None else self.some_id(parent))
         self.both(at, lambda engine: engine.submit(batch))
+
+    def batch(self, jobs: list[dict[str, Any]], parent_id: str | None) -> list[NewJob]:
+        first = self.submitted + 1
+        self.submitted += len(jobs)
+        return [
+            NewJob(id=f"j{number}", parent_id=parent_id, **fields)
+            for number, fields in enumerate(jobs, first)
+        ]
 
     @rule(
         at=ENGINE,
@@ -480,6 +400,42 @@ class EngineMachine(RuleBasedStateMachine):
         ids = list(dict.fromkeys(self.some_id(pick) for pick in (limit, before, parent) if pick is not None))
         self.both(at, lambda engine: engine.get(ids))
         self.both(at, lambda engine: engine.read_events(ids[0], limit, limit))
+
+    @rule(rounds=st.lists(st.lists(st.tuples(ENGINE, CALLS), min_size=2, max_size=4), min_size=1, max_size=3))
+    def at_once(self, rounds: list[list[tuple[int, tuple[Any, ...]]]]) -> None:
+        """Verbs of two processes and of many tasks meet in one commit, or fight for the next."""
+        for calls in rounds:
+            self.all_at_once([(at, self.ask(*call)) for at, call in calls])
+
+    def ask(self, verb: str, what: Any, how: Any = None) -> Ask:
+        match verb:
+            case "submit":
+                batch = self.batch(what, None)
+                return lambda engine: engine.submit(batch)
+            case "finish":
+                end = AttemptEnd(*self.fence(what, 0), how)
+                return lambda engine: engine.finish([end])
+            case "claim":
+                known = {(task, version): LIMITS[task] for task in TASKS for version in VERSIONS}
+                return lambda engine: engine.claim(ClaimRequest(WORKERS[what], 3, known))
+            case "record_step" | "append_events":
+                fence = self.fence(what, 0)
+                return lambda engine: getattr(engine, verb)(*fence, how)
+            case "rescue":
+                return lambda engine: rescued(engine, WORKERS[what])
+            case "renew" | "resign":
+                return lambda engine: getattr(engine, verb)(WORKERS[what])
+            case "cancel":
+                job_id = self.some_id(what, *LIVING)
+                return lambda engine: engine.cancel(job_id, how)
+            case "send":
+                job_id = self.some_id(what, *LIVING)
+                self.sent += 1
+                data = f"{self.sent}"
+                return lambda engine: engine.send(job_id, how, data)
+            case _:
+                job_id = self.some_id(what, *FINAL)
+                return lambda engine: getattr(engine, verb)(job_id)
 
     # --- time, and restarts ---
 
