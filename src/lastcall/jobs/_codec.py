@@ -33,6 +33,8 @@ _CONFIG = ConfigDict(
     extra="forbid", ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64"
 )
 
+_renamed: Callable[[str, Any], Any] = typing.NewType  # a call, and no declaration for the type checker
+
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _DUMP_ERRORS = (PydanticSerializationError, ValueError, TypeError, RecursionError, AttributeError)
 
@@ -341,9 +343,10 @@ def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:
 
 def _adapter(annotation: Any, what: str) -> TypeAdapter[Any]:
     try:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return TypeAdapter(annotation)  # it has settings of its own
         # By another name, under which pydantic takes our settings for dataclasses too.
-        named: Any = typing.NewType("Value", annotation)
-        return TypeAdapter(named, config=_CONFIG)
+        return TypeAdapter(_renamed("Value", annotation), config=_CONFIG)
     except Exception as error:
         raise BadDeclaration(f"{what} has a type that cannot be written as JSON: {error}") from error
 
