@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from lastcall import TaskManager, current_shutdown
+from lastcall import TaskGroup, TaskManager, current_shutdown
 from lastcall.jobs import Context, Jobs
 from lastcall.starlette import install
 from tests.asgi.driver import get, running
@@ -63,3 +63,26 @@ async def test_what_the_lifespan_starts_hears_of_the_stop() -> None:
     async with running(app):
         assert heard == []
     assert heard == ["stop"]
+
+
+async def test_the_shutdown_code_of_the_app_is_its_own() -> None:
+    """After the drain the app closes its things, several at once, in a group: the closed manager does not refuse it."""
+    closed: list[str] = []
+
+    async def close(what: str) -> None:
+        closed.append(what)
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        async with TaskGroup() as group:
+            group.create_task(asyncio.sleep(0))
+        yield
+        async with TaskGroup() as group:
+            group.create_task(close("cache"))
+            group.create_task(close("database"))
+
+    app = Starlette(lifespan=lifespan)
+    manager = install(app)
+    async with running(app):
+        assert manager.stats().completed == 1
+    assert sorted(closed) == ["cache", "database"]

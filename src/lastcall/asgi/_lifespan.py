@@ -68,6 +68,7 @@ class Lifespan:
         self._startup: Message = {}
         self._stack = ExitStack()
         self._watch: ShutdownWatch | None = None
+        self._scope_before = current_scope.get()
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         self._startup = await self._server_receive()
@@ -90,13 +91,13 @@ class Lifespan:
     async def _run_app(self, app: ASGIApp, scope: Scope) -> None:
         error: Exception | None = None
         # The app's lifespan belongs to the manager: a worker or a task that is started there drains with the rest.
-        token = current_scope.set(self._manager._roster.scope)
+        current_scope.set(self._manager._roster.scope)
         try:
             await app(scope, self._receive, self._send)
         except Exception as caught:
             error = caught
         finally:
-            current_scope.reset(token)
+            current_scope.set(self._scope_before)
         match self._stage:
             case _Stage.UNTOUCHED:
                 logger.info("the app has no lifespan of its own%s", "" if error is None else f" ({error!r})")
@@ -135,6 +136,8 @@ class Lifespan:
             return self._startup
         message = await self._receive_shutdown()
         self._stage = _Stage.STOPPING
+        # What the app does to close its things is its own: the manager is closed, and would refuse it.
+        current_scope.set(self._scope_before)
         return message
 
     async def _receive_shutdown(self) -> Message:
