@@ -97,8 +97,9 @@ _INDEXES = {
 
 def _find_in(status: JobStatus, conditions: list[str], by_status: bool) -> str:
     # The word of a closed list, written out, because only a literal finds the partial index.
+    index = _INDEXES.get(status, "NOT INDEXED") if by_status else ""
     where = " AND ".join([f"job.status = '{JobStatus(status)}'", *conditions])
-    return _FIND.format(index=_INDEXES.get(status, "NOT INDEXED") if by_status else "", conditions=where)
+    return _FIND.format(index=index, conditions=where)
 
 
 def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:

@@ -15,6 +15,9 @@ from ._store import Store
 
 _QUEUED, _SCHEDULED = JobStatus.QUEUED, JobStatus.SCHEDULED
 
+# Two statements, because SQLite takes its time for each value, also for those that are not there.
+_INSERT_PLAIN = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max_attempts, created_at,
+    options, args) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)"""
 _INSERT = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max_attempts, created_at, due_at,
     retention_seconds, parent_id, labels, options, args, key, key_task, limit_key, limit_count, held)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -22,6 +25,10 @@ COUNT = "UPDATE lastcall_lane SET jobs = jobs + ? WHERE id = ?"
 _BY_KEY = "SELECT id, status, args FROM lastcall_job WHERE key = ? AND key_task = ?"
 _TICK = """INSERT INTO lastcall_schedule (name, last_tick) VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET last_tick = excluded.last_tick WHERE excluded.last_tick > last_tick"""
+
+
+_Row = tuple[Any, ...]
+_NONE = (None,) * 7
 
 
 class Tick(NamedTuple):
@@ -33,17 +40,17 @@ class Tick(NamedTuple):
 
 
 def submit(store: Store, calls: Sequence[Sequence[NewJob]]) -> list[list[Submitted]]:
-    """All calls in their order, so that age is the order of submitting; plain ones in one statement."""
+    """All calls in their order, so that age is the order of submitting; plain jobs in one statement."""
     answers = []
-    rows: list[tuple[Any, ...]] = []
+    rows: list[_Row] = []
     for jobs in calls:
-        if all(job.key is None and job.limit_key is None for job in jobs):
-            answers.append(_plain(store, jobs, rows))
-        else:
-            _insert(store, rows)
+        answer = _plain(store, jobs, rows)
+        if answer is None:
+            _insert(store, _INSERT_PLAIN, rows)
             rows = []
-            answers.append(_careful(store, jobs))
-    _insert(store, rows)
+            answer = _careful(store, jobs)
+        answers.append(answer)
+    _insert(store, _INSERT_PLAIN, rows)
     return answers
 
 
@@ -56,19 +63,27 @@ def fire(store: Store, call: Tick) -> bool:
     return True
 
 
-def _plain(store: Store, jobs: Sequence[NewJob], rows: list[tuple[Any, ...]]) -> list[Submitted]:
-    answers = []
+def _plain(store: Store, jobs: Sequence[NewJob], rows: list[_Row]) -> list[Submitted] | None:
+    """Add the jobs to the rows; None: one of them is not plain, and none was added."""
+    mine: list[_Row] = []
+    answer = []
+    now = store.now
     for job in jobs:
-        row = _row(store, job)
-        rows.append((*row, False))
-        answers.append(Submitted(row[0], row[2], True))
-    return answers
+        (id, task, args, version, queue, priority, delay, due_at, key, limit_key, _, labels, options, parent_id,
+         max_lost, max_attempts, retention) = job  # fmt: skip
+        if (key, limit_key, labels, delay, due_at, parent_id, retention) != _NONE:
+            return None
+        lane = store.lane(queue, task, version)
+        mine.append((id, lane, priority, max_lost, max_attempts, now, options, args))
+        answer.append(Submitted(id, _QUEUED, True))
+    rows += mine
+    return answer
 
 
 def _careful(store: Store, jobs: Sequence[NewJob]) -> list[Submitted]:
     """First look at all keys, then write: if one conflicts, nothing was written."""
     answers = []
-    fresh: list[tuple[NewJob, tuple[Any, ...]]] = []
+    fresh: list[tuple[NewJob, _Row]] = []
     by_key: dict[tuple[str, str], tuple[str, JobStatus, str]] = {}
     conflict = False
     for job in jobs:
@@ -85,9 +100,15 @@ def _careful(store: Store, jobs: Sequence[NewJob]) -> list[Submitted]:
             conflict = conflict or args != job.args
     if conflict:
         return [answer._replace(created=False) for answer in answers]
+    rows: list[_Row] = []
     for job, row in fresh:
-        held = row[2] is _QUEUED and job.limit_key is not None and is_full(store, job.limit_key, job.limit)
-        _insert(store, [(*row, held)])
+        held = False
+        if row[2] is _QUEUED and job.limit_key is not None:
+            _insert(store, _INSERT, rows)  # those before it may take the last place
+            rows = []
+            held = is_full(store, job.limit_key, job.limit)
+        rows.append((*row, held))
+    _insert(store, _INSERT, rows)
     return answers
 
 
@@ -101,7 +122,7 @@ def _there(
     return found or store.execute(_BY_KEY, (job.key, job.task)).fetchone()
 
 
-def _row(store: Store, job: NewJob) -> tuple[Any, ...]:
+def _row(store: Store, job: NewJob) -> _Row:
     (id, task, args, version, queue, priority, delay, due_at, key, limit_key, limit, labels, options, parent_id,
      max_lost, max_attempts, retention) = job  # fmt: skip
     now = store.now
@@ -116,14 +137,14 @@ def _row(store: Store, job: NewJob) -> tuple[Any, ...]:
             args, key, key_task, limit_key, limit)  # fmt: skip
 
 
-def _insert(store: Store, rows: list[tuple[Any, ...]]) -> None:
+def _insert(store: Store, statement: str, rows: list[_Row]) -> None:
     if not rows:
         return
     for lane, count in Counter(row[1] for row in rows).items():
         store.execute(COUNT, (count, lane))
     before = store.connection.total_changes
     try:
-        store.executemany(_INSERT, rows)
+        store.executemany(statement, rows)
     except sqlite3.IntegrityError as error:
         if "lastcall_job.id" not in str(error):
             raise
