@@ -82,10 +82,6 @@ async def program_queued(count: int) -> dict[str, float]:
     return {"file": file, "process": grown / count}
 
 
-def floor_claim(**order: int) -> dict[str, float]:
-    return {"seconds": sqlite_floor.claim_seconds(database(), **order)}
-
-
 def ours_start(order: dict[str, Any]) -> list[float]:
     ours("submit_to_start", order)
     return [mark.waited for mark in read_marks(folder())]
@@ -97,12 +93,11 @@ MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "commits": lambda order: sqlite_floor.paced_commits(database(), **order),
     "bare_tasks": lambda order: asyncio.run(bare_tasks(**order)),
     "program_queued": lambda order: asyncio.run(program_queued(**order)),
-    "floor_claim": lambda order: floor_claim(**order),
     "ours_done": lambda order: ours("submit_to_done", order),
     "ours_start": ours_start,
     "ours_queued": lambda order: ours("queued_bytes", order),
     "ours_running": lambda order: ours("running_bytes", order),
-    "ours_claim": lambda order: ours("claim_seconds", order),
+    "ours_claims": lambda order: ours("claims", order),
 }
 
 

@@ -166,8 +166,9 @@ class Play:
         self.start("first")
         if second:
             self.start("second")
-        if not self.wait(lambda: bool(self.ledger()), BOOT_SECONDS):
-            raise ContenderFailed(f"no step within {BOOT_SECONDS} s; {self.workers[0].why()}")
+        self.wait(lambda: bool(self.ledger()) or all(worker.ended for worker in self.workers), BOOT_SECONDS)
+        if not self.ledger():
+            raise ContenderFailed(f"no step began; {self.workers[0].why()}")
         first = self.ledger()[0]
         old = next(worker for worker in self.workers if worker.session == first.worker)
 

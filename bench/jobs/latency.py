@@ -1,7 +1,9 @@
 """From the call of submit to the first line of the job, at an even pace; beside one commit on the same disk."""
 
+from collections.abc import Callable
+from itertools import chain
 from statistics import quantiles
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .catalog import OURS, Setting
 from .child import measure
@@ -18,103 +20,111 @@ MEDIAN_GOAL = Goal("≤ 2 ms", value_at_most=2.0)
 TAIL_GOAL = Goal("≤ 6 ms", value_at_most=6.0)
 
 
-class Spread(NamedTuple):
-    p50: float
-    p99: float
+class Waits(NamedTuple):
+    """Seconds, round by round: a commit on the same disk, and the contender right after it."""
 
-
-def spread(seconds: list[float]) -> Spread:
-    """In milliseconds."""
-    cuts = quantiles(seconds, n=100, method="inclusive")
-    return Spread(cuts[49] * 1e3, cuts[98] * 1e3)
+    floors: list[list[float]]
+    values: list[list[float]]
 
 
 def rows(run: Run) -> list[Row]:
     pace = f"at {run.sizes.per_second:.0f}/s"
-    middle = Block("latency", f"Submit to start {pace}, p50", "ms")
-    tail = Block("latency", f"Submit to start {pace}, p99", "ms")
-    if run.with_ours:
-        one_process(run, middle, tail)
+    blocks = (
+        Block("latency", f"Submit to start {pace}, p50", "ms"),
+        Block("latency", f"Submit to start {pace}, p99", "ms"),
+    )
     for setting in run.settings:
-        two_processes(run, setting, middle, tail)
-    return middle.rows + tail.rows
+        if setting.ours:
+            contender(run, setting, f"{OURS}, one process", one_process, blocks)
+            contender(run, setting, f"{OURS}, two processes", two_processes, blocks)
+        else:
+            contender(run, setting, setting.name, two_processes, blocks)
+    return [row for block in blocks for row in block.rows]
 
 
-def floor(run: Run) -> Spread:
-    return spread(measure("commits", count=run.sizes.paced, per_second=run.sizes.per_second))
+Blocks = tuple[Block, Block]
 
 
-def one_process(run: Run, middle: Block, tail: Block) -> None:
-    name = f"{OURS}, one process"
-    setting = next(setting for setting in run.settings if setting.ours)
+def contender(
+    run: Run, setting: Setting, name: str, measured: Callable[[Run, Setting], Waits], blocks: Blocks
+) -> None:
     problem = run.problem(setting)
-    if problem:
-        for block in (middle, tail):
-            block.add_problem(name, problem, ours=True)
-        return
-    progress(f"latency     {name}")
-    try:
-        base = floor(run)
-        found = spread(measure("ours_start", count=run.sizes.paced, per_second=run.sizes.per_second))
-    except PROBLEMS as error:
-        for block in (middle, tail):
-            block.add_problem(name, str(error), failed=True, ours=True)
-        return
-    add(run, setting, name, base, found, middle, tail)
+    failed = False
+    if not problem:
+        progress(f"latency     {name}")
+        try:
+            add(run, setting, name, measured(run, setting), blocks)
+            return
+        except PROBLEMS as error:
+            problem, failed = str(error), True
+    for block in blocks:
+        block.add_problem(name, problem, failed=failed, ours=setting.ours)
 
 
-def two_processes(run: Run, setting: Setting, middle: Block, tail: Block) -> None:
-    name = f"{OURS}, two processes" if setting.ours else setting.name
-    problem = run.problem(setting)
-    if problem:
-        for block in (middle, tail):
-            block.add_problem(name, problem, ours=setting.ours)
-        return
-    progress(f"latency     {name}")
-    try:
-        base = floor(run)
-        found = spread(waits(run, setting))
-    except PROBLEMS as error:
-        for block in (middle, tail):
-            block.add_problem(name, str(error), failed=True, ours=setting.ours)
-        return
-    add(run, setting, name, base, found, middle, tail)
+def floor(run: Run) -> list[float]:
+    taken: list[float] = measure("commits", count=run.sizes.paced, per_second=run.sizes.per_second)
+    return taken
 
 
-def waits(run: Run, setting: Setting) -> list[float]:
-    """Seconds from submit to start, of jobs submitted by one process and run by another one that is awake."""
+def one_process(run: Run, setting: Setting) -> Waits:
+    waits = Waits([], [])
+    for _ in range(run.sizes.paced_rounds):
+        waits.floors.append(floor(run))
+        waits.values.append(measure("ours_start", count=run.sizes.paced, per_second=run.sizes.per_second))
+    return waits
+
+
+def two_processes(run: Run, setting: Setting) -> Waits:
+    """Submitted by one process and run by another one that is awake."""
     count = run.sizes.paced
+    waits = Waits([], [])
     with run.place(setting) as place:
         submit(setting, run.peers, place, "enqueue", 1)
         worker = Worker(setting, run.peers, place)
         try:
-            if not wait_until(lambda: count_marks(place.folder) >= 1 or worker.ended, BOOT_SECONDS):
-                raise ContenderFailed(f"no job ran within {BOOT_SECONDS} s; {worker.why()}")
-            submit(setting, run.peers, place, "pace", count, run.sizes.per_second)
-            wait_until(lambda: count_marks(place.folder) > count or worker.ended, END_SECONDS)
-            marks = read_marks(place.folder)[1:]
+            wait_until(lambda: count_marks(place.folder) >= 1 or worker.ended, BOOT_SECONDS)
+            if not count_marks(place.folder):
+                raise ContenderFailed(f"no job has run; {worker.why()}")
+            for number in range(run.sizes.paced_rounds):
+                waits.floors.append(floor(run))
+                submit(setting, run.peers, place, "pace", count, run.sizes.per_second)
+                expected = 1 + (number + 1) * count
+                wait_until(lambda: count_marks(place.folder) >= expected or worker.ended, END_SECONDS)  # noqa: B023
+                if count_marks(place.folder) < expected:
+                    why = "the worker ended" if worker.ended else f"a job had not run after {END_SECONDS} s"
+                    raise ContenderFailed(f"{why}; {worker.why()}")
+                waits.values.append([mark.waited for mark in read_marks(place.folder)[-count:]])
         finally:
             worker.stop()
-    if len(marks) < count:
-        raise ContenderFailed(f"{len(marks)} of {count} jobs had run {END_SECONDS} s after the last submit")
-    return [mark.waited for mark in marks]
+    return waits
 
 
-def add(
-    run: Run, setting: Setting, name: str, base: Spread, found: Spread, middle: Block, tail: Block
-) -> None:
-    for block, base_ms, found_ms, goal in (
-        (middle, base.p50, found.p50, MEDIAN_GOAL),
-        (tail, base.p99, found.p99, TAIL_GOAL),
-    ):
-        block.add(
-            name,
-            [base_ms],
-            [found_ms],
-            floor_name=FLOOR_NAME,
-            goal=goal if setting.ours else None,
-            durability=setting.durability,
-            count=run.sizes.paced,
-            ours=setting.ours,
-            note=setting.worker,
-        )
+def percentile(seconds: list[float], percent: int) -> float:
+    """In milliseconds."""
+    return quantiles(seconds, n=100, method="inclusive")[percent - 1] * 1e3
+
+
+def add(run: Run, setting: Setting, name: str, waits: Waits, blocks: Blocks) -> None:
+    """The middle by rounds; the tail of all rounds together, because a round is too short to have one."""
+    fields: dict[str, Any] = {
+        "floor_name": FLOOR_NAME,
+        "durability": setting.durability,
+        "count": run.sizes.paced * run.sizes.paced_rounds,
+        "ours": setting.ours,
+        "note": setting.worker,
+    }
+    middle, tail = blocks
+    middle.add(
+        name,
+        [percentile(each, 50) for each in waits.floors],
+        [percentile(each, 50) for each in waits.values],
+        goal=MEDIAN_GOAL if setting.ours else None,
+        **fields,
+    )
+    tail.add(
+        name,
+        [percentile(list(chain(*waits.floors)), 99)],
+        [percentile(list(chain(*waits.values)), 99)],
+        goal=TAIL_GOAL if setting.ours else None,
+        **fields,
+    )

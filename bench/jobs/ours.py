@@ -8,21 +8,23 @@ import asyncio
 import gc
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from lastcall import ShutdownPlan, TaskManager, current_shutdown, run
-from lastcall.jobs import Context, Jobs
+from lastcall.jobs import Context, Jobs, open_engine
 from lastcall.jobs._ids import new_id
 from lastcall.jobs._rows import AttemptEnd, ClaimRequest, HandedOver, NewJob, WorkerRow
 
-from .marks import mark, note
+from .marks import folder, mark, note
 from .peers.base import database_path, start_step, step_count, step_seconds, told
 from .program_floor import submit_all
 from .resident import resident_bytes
-from .sqlite_floor import file_bytes
+from .sqlite_floor import Queue, file_bytes
 
 jobs = Jobs(f"sqlite:///{database_path()}")
 LONG_SECONDS = 3600.0
+WARM_ROUNDS = 2
 DONE_PAUSE_SECONDS = 0.002
 
 
@@ -178,26 +180,56 @@ async def running_bytes(count: int) -> dict[str, float]:
         return {"process": (resident_bytes() - before) / count}
 
 
-async def claim_seconds(known: int, unknown_in_front: int, batch: int, rounds: int) -> dict[str, float]:
-    """The median time of a claim, straight at the engine; what was claimed is given back each time."""
-    engine = jobs.engine
-    await engine.open()
-    await fill(engine, "unknown", unknown_in_front)
-    await fill(engine, "known", known)
-    worker = new_id()
-    await engine.join(WorkerRow(worker, "bench", os.getpid(), None, None, None, 600.0, batch, None))
-    request = ClaimRequest(worker, batch, {("known", ""): None})
-    taken = []
-    for _ in range(rounds):
+class OurQueue:
+    """As the floor's `Queue`, straight at an engine of its own."""
+
+    def __init__(self, path: Path, batch: int) -> None:
+        self.batch = batch
+        self.engine = open_engine(f"sqlite:///{path}")
+        self.worker = new_id()
+
+    async def open(self, known: int, unknown_in_front: int) -> None:
+        await self.engine.open()
+        await fill(self.engine, "unknown", unknown_in_front)
+        await fill(self.engine, "known", known)
+        who = WorkerRow(self.worker, "bench", os.getpid(), None, None, None, LONG_SECONDS, self.batch, None)
+        await self.engine.join(who)
+
+    async def claim(self) -> float:
+        request = ClaimRequest(self.worker, self.batch, {("known", ""): None})
         before = time.perf_counter()
-        result = await engine.claim(request)
-        taken.append(time.perf_counter() - before)
-        if len(result.jobs) != batch:
-            raise RuntimeError(f"a claim of {batch} brought {len(result.jobs)} jobs")
-        await engine.finish([AttemptEnd(job.id, job.attempt, HandedOver()) for job in result.jobs])
-    await engine.resign(worker)
-    await engine.close()
-    return {"seconds": sorted(taken)[len(taken) // 2]}
+        result = await self.engine.claim(request)
+        seconds = time.perf_counter() - before
+        await self.engine.finish([AttemptEnd(job.id, job.attempt, HandedOver()) for job in result.jobs])
+        if len(result.jobs) != self.batch:
+            raise RuntimeError(f"a claim of {self.batch} brought {len(result.jobs)} jobs")
+        return seconds
+
+    async def close(self) -> None:
+        await self.engine.resign(self.worker)
+        await self.engine.close()
+
+
+async def claims(cases: list[tuple[int, int]], batch: int, rounds: int) -> list[dict[str, list[float]]]:
+    """Seconds of each claim, raw and ours. All queues are there at once and take turns: a slow moment hits all."""
+    raw = [
+        Queue(folder() / f"raw-{place}.db", known, unknown, batch)
+        for place, (known, unknown) in enumerate(cases)
+    ]
+    ours = [OurQueue(folder() / f"ours-{place}.db", batch) for place in range(len(cases))]
+    for queue, (known, unknown) in zip(ours, cases, strict=True):
+        await queue.open(known, unknown)
+    taken: list[dict[str, list[float]]] = [{"floors": [], "values": []} for _ in cases]
+    for number in range(rounds + WARM_ROUNDS):
+        for floor, queue, seconds in zip(raw, ours, taken, strict=True):
+            pair = floor.claim(), await queue.claim()
+            if number >= WARM_ROUNDS:
+                seconds["floors"].append(pair[0])
+                seconds["values"].append(pair[1])
+    for floor, queue in zip(raw, ours, strict=True):
+        floor.close()
+        await queue.close()
+    return taken
 
 
 async def fill(engine: Any, task: str, count: int) -> None:

@@ -5,9 +5,7 @@ One table, with the columns that a job needs at least. Everything here blocks an
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 
 QUEUED, RUNNING, DONE = 1, 2, 3
 
@@ -115,33 +113,27 @@ def bytes_per_queued_job(path: Path, count: int) -> float:
     return (file_bytes(path) - empty) / count
 
 
-def median_seconds(
-    rounds: int, act: Callable[[], Sequence[object]], undo: Callable[[Sequence[object]], None]
-) -> float:
-    """The median of `rounds` timings of `act`; `undo` gets its answer, untimed."""
-    taken = []
-    for _ in range(rounds):
+class Queue:
+    """A table with queued jobs, of which a batch is claimed and given back, again and again."""
+
+    def __init__(self, path: Path, known: int, unknown_in_front: int, batch: int) -> None:
+        self.batch = batch
+        self.database = connect(path)
+        fill(self.database, unknown_in_front, task="unknown")
+        fill(self.database, known, first=unknown_in_front)
+        self.database.execute("pragma wal_checkpoint(truncate)")
+
+    def claim(self) -> float:
+        """Seconds that one claim took; what it brought is given back, untimed."""
         before = time.perf_counter()
-        answer = act()
-        taken.append(time.perf_counter() - before)
-        undo(answer)
-    return median(taken)
+        rows = self.database.execute(CLAIM, (time.time(), TASK, self.batch)).fetchall()
+        seconds = time.perf_counter() - before
+        self.database.execute("begin immediate")
+        self.database.executemany(GIVE_BACK, [(number,) for number, _, _ in rows])
+        self.database.execute("commit")
+        if len(rows) != self.batch:
+            raise RuntimeError(f"a claim of {self.batch} brought {len(rows)} jobs")
+        return seconds
 
-
-def claim_seconds(path: Path, known: int, unknown_in_front: int, batch: int, rounds: int) -> float:
-    """How long a claim of `batch` takes with so many queued jobs; what was claimed is given back each time."""
-    database = connect(path)
-    fill(database, unknown_in_front, task="unknown")
-    fill(database, known, first=unknown_in_front)
-    database.execute("pragma wal_checkpoint(truncate)")
-
-    def give_back(rows: Sequence[object]) -> None:
-        database.execute("begin immediate")
-        database.executemany(GIVE_BACK, [(row[0],) for row in rows])  # type: ignore[index]
-        database.execute("commit")
-
-    seconds = median_seconds(
-        rounds, lambda: database.execute(CLAIM, (time.time(), TASK, batch)).fetchall(), give_back
-    )
-    database.close()
-    return seconds
+    def close(self) -> None:
+        self.database.close()

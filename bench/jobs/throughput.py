@@ -144,7 +144,7 @@ def measured(run: Run, setting: Setting, count: int) -> Apart:
             wait_until(lambda: count_marks(place.folder) >= count or worker.ended, PROCESS_SECONDS)
             marks = read_marks(place.folder) if count_marks(place.folder) else []
             if not marks:
-                raise ContenderFailed(f"no job ran within {PROCESS_SECONDS} s; {worker.why()}")
+                raise ContenderFailed(f"no job has run; {worker.why()}")
             ended_at = marks[-1].seen
             if len(marks) >= count and setting.recorded:
                 ended_at = max(ended_at, wait_recorded(place.folder, setting.recorded, count, RECORD_SECONDS))

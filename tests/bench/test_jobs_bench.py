@@ -322,7 +322,9 @@ def test_the_floors_sync_every_commit(tmp_path: Path) -> None:
 def test_measuring_claims_leaves_the_queue_as_it_was(tmp_path: Path) -> None:
     """Every timed claim finds the same queue, because what it took is given back."""
     path = tmp_path / "jobs.db"
-    assert sqlite_floor.claim_seconds(path, 50, 20, batch=10, rounds=9) > 0
+    queue = sqlite_floor.Queue(path, 50, 20, batch=10)
+    assert all(queue.claim() > 0 for _ in range(9))
+    queue.close()
     database = sqlite3.connect(path)
     rows = database.execute("select task, status, count(*) from jobs group by 1, 2 order by 1").fetchall()
     database.close()
