@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PydanticUserError,
     TypeAdapter,
     ValidationError,
     create_model,
@@ -336,19 +337,30 @@ def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:
     try:
         return create_model(f"Arguments of {name}", __config__=_CONFIG, **fields)
     except Exception as error:
-        raise BadDeclaration(
-            f"an argument of {name} has a type that cannot be written as JSON: {error}"
-        ) from error
+        raise _unwritable(f"an argument of {name}", error) from error
 
 
 def _adapter(annotation: Any, what: str) -> TypeAdapter[Any]:
     try:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return TypeAdapter(annotation)  # it has settings of its own
-        # By another name, under which pydantic takes our settings for dataclasses too.
-        return TypeAdapter(_renamed("Value", annotation), config=_CONFIG)
+            adapter = TypeAdapter[Any](annotation)  # it has settings of its own
+        else:
+            # By another name, under which pydantic takes our settings for dataclasses too.
+            adapter = TypeAdapter[Any](_renamed("Value", annotation), config=_CONFIG)
+        adapter.validator.validate_python  # noqa: B018  # raises for what is not fully defined yet
+    except PydanticUserError as error:
+        if error.code == "class-not-fully-defined":
+            raise BadDeclaration(
+                f"{what} has a type whose own annotations cannot be resolved; define the types in it at module level"
+            ) from error
+        raise _unwritable(what, error) from error
     except Exception as error:
-        raise BadDeclaration(f"{what} has a type that cannot be written as JSON: {error}") from error
+        raise _unwritable(what, error) from error
+    return adapter
+
+
+def _unwritable(what: str, error: Exception) -> BadDeclaration:
+    return BadDeclaration(f"{what} has a type that cannot be written as JSON: {error}")
 
 
 def _first(error: ValidationError) -> str:
