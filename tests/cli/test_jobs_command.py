@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -439,6 +441,16 @@ def test_a_file_that_is_no_store_is_left_alone(shell: Shell, text: bytes, said: 
     done = shell("list", "--db", "sqlite:///file.db")
     assert (done.code, done.out) == (2, "") and said in done.line
     assert file.read_bytes() == text and [path.name for path in shell.folder.iterdir()] == ["file.db"]
+
+
+def test_a_damaged_row_is_one_line(shell: Shell) -> None:
+    """Somebody has edited the database by hand: no traceback, and code 2."""
+    add, _, _ = submit_three(shell)
+    with closing(sqlite3.connect(shell.folder / "jobs.db")) as connection, connection:
+        connection.execute("UPDATE lastcall_job SET args = '{' WHERE id = ?", (add,))
+    for verb in (["list"], ["list", "--json"], ["show", add]):
+        done = shell(*verb)
+        assert (done.code, done.out) == (2, "") and "cannot be read" in done.line
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ def run(url: str | None, target: str | None, verb: Verb, *args: Any, **options: 
         complain(str(error))
     except UnicodeEncodeError as error:
         complain(f"{error.object!r} is no text in this system's encoding")
+    except ValueError as error:  # a row that somebody has damaged
+        complain(f"what is stored cannot be read: {error}")
     return UNUSABLE
 
 
