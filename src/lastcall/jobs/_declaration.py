@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -24,9 +24,8 @@ from ._rows import NewJob
 from ._settings import LOWEST_PRIORITY, Settings, seconds, text, whole
 
 P = ParamSpec("P")
-R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
 
 
 class Options(NamedTuple):
@@ -98,7 +97,7 @@ class Shape:
         return self
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A task that can be submitted, with the signature of its function, its context left out.
 
     job = await analyse.submit("docs/")
@@ -144,7 +143,7 @@ class Task(Generic[P, R]):
         retries: int | None = None,
         timeout: float | None = None,
         retention: float | None = None,
-    ) -> Task[P, R]:
+    ) -> Task[P, R_co]:
         """The same task, whose submissions differ in these.
 
         `key`: submitted again with the same key, the same job is returned; with other arguments it is refused. It holds
@@ -175,17 +174,17 @@ class Task(Generic[P, R]):
             given = {"delay_seconds": None, "due_at": None, **given}
         return self._with(self._options._replace(**given))
 
-    def _with(self, options: Options) -> Task[P, R]:
-        other: Task[P, R] = object.__new__(type(self))
+    def _with(self, options: Options) -> Task[P, R_co]:
+        other: Task[P, R_co] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._options = options
         return other
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """Check a call without submitting it. Raises `BadArguments`, `PayloadTooLarge`."""
         return Call(self._new_job(args, kwargs), self)
 
-    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
         """Write the job down and return its handle; after this it runs to its end, whatever dies.
 
         Raises `BadArguments`, `PayloadTooLarge`, `KeyConflict` (nothing was written), `EngineUnavailable`.
@@ -194,7 +193,7 @@ class Task(Generic[P, R]):
         (answer,) = await client.submit((self._new_job(args, kwargs),))
         return Job(client, answer.id, self.result)
 
-    async def submit_json(self, values: Any) -> Job[R]:
+    async def submit_json(self, values: Any) -> Job[R_co]:
         """The same with the arguments as plain JSON values by parameter name, as an HTTP request has them."""
         args = self.arguments.check_json(values)
         (answer,) = await self._client.submit((self._job_of(args),))
@@ -279,25 +278,22 @@ class Task(Generic[P, R]):
         return self._shape.read().result
 
 
-class ContextTask(Task[P, R], Generic[P, R, C]):
+class ContextTask(Task[P, R_co], Generic[P, R_co, C_co]):
     """A task whose function takes a `Context` first."""
 
-    def __call__(self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> C:
+    def __call__(self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> C_co:
         """Call the function itself; nothing is submitted."""
-        result: C = self.fn(ctx, *args, **kwargs)
+        result: C_co = self.fn(ctx, *args, **kwargs)
         return result
 
 
-class PlainTask(Task[P, R], Generic[P, R, C]):
+class PlainTask(Task[P, R_co], Generic[P, R_co, C_co]):
     """A task whose function takes its own arguments only."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C_co:
         """Call the function itself; nothing is submitted."""
-        result: C = self.fn(*args, **kwargs)
+        result: C_co = self.fn(*args, **kwargs)
         return result
-
-
-Coro = Coroutine[Any, Any, R]
 
 
 def _labels(where: str, labels: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from ._rows import AttemptRow, EventRow, JobRow, StepRow
 from ._settings import text as check_text
 from ._state import CancelOutcome, JobStatus, StepStatus
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _EVENTS_AT_ONCE = 500
 
@@ -94,7 +94,7 @@ def decision_name(step: str) -> str:
     return f"decision:{step}"
 
 
-class Job(Generic[R]):
+class Job(Generic[R_co]):
     """A durable job, by its id. Cheap: it holds nothing but the id, and every verb asks the store.
 
     Every verb raises `UnknownJob` if there is no such job (any more), and `EngineUnavailable`.
@@ -127,7 +127,7 @@ class Job(Generic[R]):
         async with asyncio.timeout(timeout):
             return info_of(await self._client.wait_final(self.id))
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: float | None = None) -> R_co:
         """The result, as the type the task declares, when the job has completed.
 
         `timeout` in seconds (default: none). Raises `JobFailed`, `JobCancelled`, and TimeoutError; the job goes on
@@ -135,7 +135,7 @@ class Job(Generic[R]):
         """
         async with asyncio.timeout(timeout):
             row = await self._client.wait_final(self.id)
-        value: R = result_of(row, self._codec)
+        value: R_co = result_of(row, self._codec)
         return value
 
     async def cancel(self, reason: StopReason = StopReason.USER) -> CancelOutcome:
