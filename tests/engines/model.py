@@ -7,7 +7,8 @@ What the docstrings of the port leave open is decided here:
 
 - A queued job is *held* by its limit key, or free. Its place is what a free or running job has. Running to queued
   (handed over, lost, suspended with a wait that is over) keeps the place; every other way into `queued` asks for one.
-- When a place is given up, held jobs are let go while the first of them, by priority and age, has room.
+- When a place is given up, or a held job ends, held jobs are let go while the first of them, by priority and age, has
+  room.
 - In a claim, due jobs enter in claim order (priority, then age), then due waits by their time.
 - A cancel that wins over a hand-over, a suspension or a retry changes the job; the attempt keeps its own outcome.
 - The first reason of a cancel stays.
@@ -472,7 +473,6 @@ class ModelEngine:
             job.status = JobStatus.QUEUED
 
     def _end(self, job: Job, status: JobStatus) -> None:
-        had_place = job.has_place
         now = self.clock.wall()
         retention = job.new.retention_seconds
         job.status = status
@@ -481,8 +481,7 @@ class ModelEngine:
         job.ended_at = now
         job.expires_at = now + (RETENTION_SECONDS if retention is None else retention)
         job.waits.clear()
-        if had_place:
-            self._give_place(job.new.limit_key)
+        self._give_place(job.new.limit_key)
         for waiting in self._all():
             self._wake(waiting, waiting.waits, timers=False)
 

@@ -93,6 +93,7 @@ RECORDS = st.builds(
         [StepStatus.COMPLETED, StepStatus.COMPLETED, StepStatus.STARTED, StepStatus.FAILED]
     ),
     value=st.sampled_from(["1", "2"]),
+    error=st.none() | st.just('{"type": "E"}'),
     policy=st.sampled_from(list(StepPolicy)),
     main=st.booleans(),
     seconds=st.sampled_from([0.0, 0.5]),

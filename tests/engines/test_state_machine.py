@@ -55,6 +55,8 @@ from tests.engines.operations import (
 )
 from tests.engines.worlds import Ask, Worlds, visible
 
+# A failure is made smaller for up to five minutes before it is shown.
+SHRINKING_SECONDS = 400
 LONG = os.environ.get("LASTCALL_LONG") == "1"
 
 
@@ -463,4 +465,6 @@ EngineMachine.TestCase.settings = settings(
 
 
 # Named for pytest, which finds it as it finds any test case.
-TestEngineMachine = pytest.mark.slow(pytest.mark.timeout(7200 if LONG else 120)(EngineMachine.TestCase))
+TestEngineMachine = pytest.mark.slow(
+    pytest.mark.timeout(7200 if LONG else SHRINKING_SECONDS)(EngineMachine.TestCase)
+)
