@@ -7,16 +7,17 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import partial
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from .._core._scope import Shutdown
 from .._core._state import StopReason
 from ..exceptions import BadDeclaration, NotInJob, StepUnknownOutcome
-from ._attempt import Attempt, current_attempt
-from ._codec import ValueCodec, dump_error, dump_plain, load_plain, name_of, return_hint_of
+from ._attempt import Attempt, Crew, current_attempt, persist
+from ._codec import ValueCodec, bare, dump_error, dump_plain, load_plain, name_of, return_hint_of
 from ._engine import SupportsTransactions
+from ._ids import new_id
 from ._job import Decision, Job, decision_name, result_of
 from ._rows import EventRow, NewEvent, StepRecord, StepRow, Wait
 from ._settings import seconds as check_seconds
@@ -30,6 +31,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _EVENTS_READ = 1000
+_CODECS_KEPT = 1000
 
 
 class CurrentStep:
@@ -39,10 +41,11 @@ class CurrentStep:
     `so_far`: for a step of policy `continue` that was cut off, the data of the events which it had emitted.
     """
 
-    __slots__ = ("attempt", "idempotency_key", "key", "so_far")
+    __slots__ = ("attempt", "idempotency_key", "job_id", "key", "so_far")
 
     def __init__(self, key: str, attempt: Attempt, so_far: Sequence[Any]) -> None:
         self.key = key
+        self.job_id = attempt.claimed.id
         self.attempt = attempt.claimed.attempt
         self.idempotency_key = f"{attempt.claimed.id}/{key}"
         self.so_far = so_far
@@ -138,6 +141,19 @@ class Context:
             return attempt.cancel_reason
         return None if attempt.record is None else attempt.record.reason
 
+    def _require_outside_steps(self, what: str) -> None:
+        """Inside a step nothing can be remembered, and nothing may leave: it would wait for itself.
+
+        Raises `BadDeclaration`, and `NotInJob` after the attempt's end.
+        """
+        self._attempt.require_running()
+        step = _current_step.get()
+        if step is not None and step.job_id == self.job_id:
+            raise BadDeclaration(
+                f"{self._attempt!r}: {what} inside the step {step.key!r}; a step is remembered as a whole, so call the "
+                "function itself there, or make it a step beside this one"
+            )
+
     # --- steps -----------------------------------------------------------------------------------------
 
     @overload
@@ -181,51 +197,48 @@ class Context:
         `Decision`, and without it the job waits until `job.resolve(...)` brings one. `continue`: called again, with
         `current_step().so_far`.
 
-        What `fn` raises is raised here, nothing is remembered, and a retried job calls it again.
-        Raises `StepMismatch` if the code was changed, `StepCollision`, `BadResult`, `PayloadTooLarge`, `NotInJob`.
+        What `fn` raises is raised here, and the next attempt calls it again, also if the job has caught it and gone
+        on another way: let `fn` return what such a decision depends on, and it is remembered.
+        Raises `StepMismatch` if the code was changed, `StepCollision`, `BadResult`, `PayloadTooLarge`, `NotInJob`, and
+        `BadDeclaration` for a step inside another one.
         """
         attempt = self._attempt
         policy = _policy(policy)
-        attempt.require_running()
+        self._require_outside_steps("a step")
+        if not callable(fn):
+            _refuse(fn)
         steps = attempt.steps if attempt.steps is not None else await attempt.load_steps()
         key = steps.key_of(name, fn, args)
         row = steps.recorded(key, main=attempt.in_main_task)
-        codec = _codec_of(fn)
+        codec = _codec_of(fn, attempt.crew)
         if row is not None and row.status is StepStatus.COMPLETED:
             return codec.load(row.value or "null")
         await attempt.checkpoint()
         steps.begin(name)
         try:
-            so_far = await self._prepare(key, policy, row, on_unknown)
-            if isinstance(so_far, StepRow):
-                return codec.load(so_far.value or "null")
-            return await self._run_step(key, fn, args, policy, codec, so_far)
+            if row is not None and row.status is StepStatus.STARTED and row.policy is StepPolicy.ONCE:
+                decision = await self._decision(key, row, on_unknown)
+                if decision.happened:
+                    return await self._record_decided(key, codec, decision)
+            with attempt.holding():
+                so_far = await self._prepare(key, policy, row)
+                return await self._run_step(key, fn, args, policy, codec, so_far)
         finally:
             steps.end(name)
 
-    async def _prepare(
-        self,
-        key: str,
-        policy: StepPolicy,
-        row: StepRow | None,
-        on_unknown: Callable[[], Awaitable[Decision]] | None,
-    ) -> Sequence[Any] | StepRow:
-        """What an earlier try left behind, by the policy under which it was begun; a row, if it was decided upon."""
+    async def _prepare(self, key: str, policy: StepPolicy, row: StepRow | None) -> Sequence[Any]:
+        """What an earlier try has emitted: handed to the step if it continues, and otherwise taken back."""
         attempt = self._attempt
         so_far: Sequence[Any] = ()
-        if row is not None and row.status is StepStatus.STARTED:
-            if row.policy is StepPolicy.ONCE:
-                decision = await self._decision(key, row, on_unknown)
-                if decision.happened:
-                    return await self._record_decided(key, row, decision)
-            elif row.policy is StepPolicy.CONTINUE:
+        if policy is StepPolicy.CONTINUE:
+            if row is not None and row.status is StepStatus.STARTED and row.policy is StepPolicy.CONTINUE:
                 so_far = await self._emitted(key)
+        elif attempt.claimed.attempt > 1 and key in await self._steps_with_events():
+            await self._append(NewEvent("step.reset", dump_plain({"step": key}, "an event"), key))
         if policy is not StepPolicy.REPLAY:
             await attempt.record_step(
                 StepRecord(key, StepStatus.STARTED, policy=policy, main=attempt.in_main_task)
             )
-        elif attempt.claimed.attempt > 1 and key in await self._steps_with_events():
-            await self._append(NewEvent("step.reset", dump_plain({"step": key}, "an event"), key))
         return so_far
 
     async def _run_step(
@@ -241,31 +254,42 @@ class Context:
         main = attempt.in_main_task
         began = time.monotonic()
         token = _current_step.set(CurrentStep(key, attempt, so_far))
-        attempt.in_flight += 1
         try:
-            try:
-                await self._probe("before", key)
-                value, cancelled = await self._call(fn, args)
-                await self._probe("after", key)
-            except Exception as error:
-                if policy is StepPolicy.ONCE:  # it is known how it ended: nobody needs to decide anything
-                    told = dump_error(error, "".join(format_exception(error)))
-                    took = time.monotonic() - began
-                    await attempt.record_step(
-                        StepRecord(key, StepStatus.FAILED, None, told, policy, main, took)
-                    )
-                raise
+            await self._probe("before", key)
+            value, cancelled = await self._call(fn, args)
+            await self._probe("after", key)
             text = attempt.crew.client.check_size(codec.dump(value), f"the value of step {key!r}")
-            took = time.monotonic() - began
-            await attempt.record_step(StepRecord(key, StepStatus.COMPLETED, text, None, policy, main, took))
-            await self._probe("recorded", key)
-            if cancelled is not None:
-                raise cancelled
-            return codec.load(text)
+        except (Exception, asyncio.CancelledError) as error:
+            await self._record_failed(key, policy, began, error)
+            raise
         finally:
             _current_step.reset(token)
-            attempt.in_flight -= 1
-            attempt.consider_unwinding()
+        took = time.monotonic() - began
+        await attempt.record_step(StepRecord(key, StepStatus.COMPLETED, text, None, policy, main, took))
+        await self._probe("recorded", key)
+        if cancelled is not None:
+            raise cancelled
+        return codec.load(text)
+
+    async def _record_failed(
+        self, key: str, policy: StepPolicy, began: float, error: Exception | asyncio.CancelledError
+    ) -> None:
+        """It is known how it ended: nobody has to decide anything, and the job may go on another way.
+
+        Not of a step that was cut off, unless the job's own code did that (a timeout around it): what became of one
+        declared `once` is unknown then. Nor of one that goes on where it stood.
+        """
+        attempt = self._attempt
+        if policy is StepPolicy.CONTINUE:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            own = attempt.in_main_task and not (attempt.is_cancelled or attempt.ended)
+            if not own or policy is StepPolicy.ONCE:
+                return
+        told = dump_error(error, "".join(format_exception(error)))
+        took = time.monotonic() - began
+        main = attempt.in_main_task
+        await attempt.record_step(StepRecord(key, StepStatus.FAILED, None, told, policy, main, took))
 
     async def _probe(self, when: str, key: str) -> None:
         if self._attempt.crew.probe is not None:
@@ -293,7 +317,8 @@ class Context:
         """A step `once` was in flight when its process died: only somebody who knows can say what became of it."""
         attempt = self._attempt
         if on_unknown is not None:
-            return await on_unknown()
+            with attempt.holding():
+                return await on_unknown()
         steps = await attempt.load_steps()
         wait_key = steps.wait_key(f"decision {key} of attempt {row.attempt}")
         decided = steps.recorded(wait_key, main=False)
@@ -303,16 +328,20 @@ class Context:
         assert decided is not None
         data = load_plain(decided.value)["data"]
         if data.get("error") is not None:
-            raise StepUnknownOutcome(f"step {key!r} was decided to have failed: {data['error']}")
+            error = StepUnknownOutcome(f"step {key!r} was decided to have failed: {data['error']}")
+            await self._record_failed(key, StepPolicy.ONCE, time.monotonic(), error)
+            raise error
         return Decision(bool(data["happened"]), data.get("value"))
 
-    async def _record_decided(self, key: str, row: StepRow, decision: Decision) -> StepRow:
-        text = dump_plain(decision.value, f"the value of step {key!r}")
-        main = self._attempt.in_main_task
-        await self._attempt.record_step(
-            StepRecord(key, StepStatus.COMPLETED, text, None, StepPolicy.ONCE, main)
+    async def _record_decided(self, key: str, codec: ValueCodec, decision: Decision) -> Any:
+        attempt = self._attempt
+        what = f"the value of step {key!r}"
+        text = attempt.crew.client.check_size(dump_plain(decision.value, what), what)
+        value = codec.load(text)  # before it is written: it may not be what the step returns
+        await attempt.record_step(
+            StepRecord(key, StepStatus.COMPLETED, text, None, StepPolicy.ONCE, attempt.in_main_task)
         )
-        return row._replace(status=StepStatus.COMPLETED, value=text)
+        return value
 
     async def _emitted(self, key: str) -> list[Any]:
         """What this step has emitted since it was last begun anew."""
@@ -335,7 +364,12 @@ class Context:
 
     async def _log(self) -> AsyncIterator[EventRow]:
         engine, after = self._attempt.crew.engine, 0
-        while rows := await engine.read_events(self.job_id, after, _EVENTS_READ):
+        while True:
+            rows = await persist(
+                partial(engine.read_events, self.job_id, after, _EVENTS_READ), repr(self._attempt)
+            )
+            if not rows:
+                return
             for row in rows:
                 yield row
             after = rows[-1].seq
@@ -351,17 +385,20 @@ class Context:
             await ctx.transaction(move_money, "ann", "bob", 5)
         """
         attempt = self._attempt
-        attempt.require_running()
+        self._require_outside_steps("a transaction")
+        if not callable(fn) or is_coroutine_function(fn):
+            _refuse(fn, plain=True)
         engine = attempt.crew.engine
         if not hasattr(engine, "transact"):
             raise BadDeclaration(f"{type(engine).__name__} cannot commit a step together with your own rows")
         steps = await attempt.load_steps()
         key = steps.key_of(name, fn, args)
         row = steps.recorded(key, main=attempt.in_main_task)
-        codec = _codec_of(fn)
+        codec = _codec_of(fn, attempt.crew)
         if row is not None and row.status is StepStatus.COMPLETED:
             return cast(T, codec.load(row.value or "null"))
         await attempt.checkpoint()
+        began = time.monotonic()
         step = StepRecord(key, StepStatus.COMPLETED, main=attempt.in_main_task)
         check_size, claimed = attempt.crew.client.check_size, attempt.claimed
 
@@ -369,16 +406,16 @@ class Context:
             return check_size(codec.dump(fn(connection, *args)), f"the value of step {key!r}")
 
         steps.begin(name)
-        attempt.in_flight += 1
         try:
             text = await attempt.finish_write(
                 lambda: cast(SupportsTransactions, engine).transact(claimed.id, claimed.attempt, step, work),
                 f"step {key!r} of {attempt!r}",
             )
+        except Exception as error:
+            await self._record_failed(key, StepPolicy.REPLAY, began, error)
+            raise
         finally:
             steps.end(name)
-            attempt.in_flight -= 1
-            attempt.consider_unwinding()
         if text is None:
             attempt.lose()
             await attempt.park()
@@ -389,10 +426,18 @@ class Context:
     async def sleep(self, seconds: float) -> None:
         """Sleep without a worker: the job holds no slot and no memory, survives restarts, and wakes on time.
 
+        The sleeps of the job's own task are known by their count, so their length may be another one in each attempt (a
+        random number, the time until a moment); those of tasks that it starts are known by their length.
         Raises `BadDeclaration` for a negative, NaN or endless number.
         """
-        seconds = check_seconds("ctx.sleep", seconds)
-        await self._wait(f"sleep {seconds:g}", WaitKind.SLEEP, seconds=seconds)
+        main = self._attempt.in_main_task
+        if not main:
+            seconds = check_seconds("ctx.sleep", seconds)
+
+        def wait(key: str) -> Wait:
+            return Wait(key, WaitKind.SLEEP, seconds=check_seconds("ctx.sleep", seconds))
+
+        await self._wait("sleep" if main else f"sleep {seconds:g}", wait)
 
     async def wait_for(self, name: str, *, timeout: float | None = None) -> Any:
         """Wait for a message sent with `job.send(name, data)`, without a worker; the data as plain JSON values.
@@ -402,27 +447,20 @@ class Context:
         """
         check_text("the name of a message", name)
         timeout = None if timeout is None else check_seconds("ctx.wait_for(timeout)", timeout)
-        value = await self._wait(f"signal {name}", WaitKind.SIGNAL, name=name, seconds=timeout)
+        value = await self._wait(f"signal {name}", lambda key: Wait(key, WaitKind.SIGNAL, name, timeout))
         if "timeout" in value:
-            raise TimeoutError(f"no message {name!r} came within {timeout:g} s")
+            within = "its time" if timeout is None else f"{timeout:g} s"
+            raise TimeoutError(f"no message {name!r} came within {within}")
         return value["data"]
 
-    async def _wait(
-        self,
-        what: str,
-        kind: WaitKind,
-        *,
-        name: str | None = None,
-        seconds: float | None = None,
-        jobs: tuple[str, ...] = (),
-    ) -> Any:
+    async def _wait(self, what: str, wait: Callable[[str], Wait]) -> Any:
         attempt = self._attempt
-        attempt.require_running()
+        self._require_outside_steps("a wait")
         steps = await attempt.load_steps()
         key = steps.wait_key(what)
         row = steps.recorded(key, main=False)
         if row is None:
-            await attempt.wait_for(Wait(key, kind, name, seconds, jobs))
+            await attempt.wait_for(wait(key))
         assert row is not None
         return load_plain(row.value)
 
@@ -434,41 +472,48 @@ class Context:
         child = await ctx.start(resize.call(image, 200))
         """
         attempt = self._attempt
-        attempt.require_running()
+        self._require_outside_steps("a child")
         steps = await attempt.load_steps()
-        key = steps.key_of(
-            name or f"start {call.job.task}({call.job.args[1:-1][:60]})"[:200], call.task.fn, ()
-        )
+        key = steps.start_key(name, call.job.task, call.job.args)
         row = steps.recorded(key, main=attempt.in_main_task)
         client = attempt.crew.client
         if row is not None and row.status is StepStatus.COMPLETED:
             return Job(client, load_plain(row.value), call.task.result)
         await attempt.checkpoint()
         # The key makes it the same child when this process dies between the two writes.
-        job = call.job._replace(parent_id=self.job_id, key=call.job.key or f"{self.job_id}/{key}")
-        attempt.in_flight += 1
-        try:
-            (answer,) = await attempt.finish_write(lambda: client.submit((job,)), f"child of {attempt!r}")
+        job = call.job._replace(
+            id=new_id(), parent_id=self.job_id, key=call.job.key or f"{self.job_id}/{key}"
+        )
+        began = time.monotonic()
+        with attempt.holding():
+            try:
+                (answer,) = await attempt.finish_write(lambda: client.submit((job,)), f"child of {attempt!r}")
+            except Exception as error:
+                await self._record_failed(key, StepPolicy.REPLAY, began, error)
+                raise
             step = StepRecord(key, StepStatus.COMPLETED, f'"{answer.id}"', main=attempt.in_main_task)
             await attempt.record_step(step)
-        finally:
-            attempt.in_flight -= 1
-            attempt.consider_unwinding()
         return Job(client, answer.id, call.task.result)
 
     async def result(self, job: Job[T]) -> T:
         """Wait for a child's result without a worker. Raises `JobFailed` or `JobCancelled`, as the child ended."""
-        await self._wait(f"jobs {job.id}", WaitKind.JOBS, jobs=(job.id,))
-        return cast(T, result_of(await self._attempt.crew.client.get(job.id), job._codec))
+        await self._wait(f"jobs {job.id}", lambda key: Wait(key, WaitKind.JOBS, jobs=(job.id,)))
+        return await self._result_of(job)
 
     async def gather(self, *jobs: Job[T]) -> list[T]:
         """Wait for all of these, once, without a worker; their results in order, or the first failure in it."""
         if not jobs:
             return []
         ids = tuple(job.id for job in jobs)
-        await self._wait(f"jobs {ids[0]} and {len(ids) - 1} more", WaitKind.JOBS, jobs=ids)
-        client = self._attempt.crew.client
-        return [cast(T, result_of(await client.get(job.id), job._codec)) for job in jobs]
+        what = f"jobs {ids[0]} and {len(ids) - 1} more"
+        await self._wait(what, lambda key: Wait(key, WaitKind.JOBS, jobs=ids))
+        return [await self._result_of(job) for job in jobs]
+
+    async def _result_of(self, job: Job[T]) -> T:
+        attempt = self._attempt
+        with attempt.holding():
+            row = await persist(partial(attempt.crew.client.get, job.id), repr(attempt))
+        return cast(T, result_of(row, job._codec))
 
     async def run(self, call: Call[T], *, name: str | None = None) -> T:
         """Start a child and wait for its result."""
@@ -514,8 +559,7 @@ class Context:
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     """Also of a partial, and of an object with an async `__call__`."""
-    while isinstance(fn, partial):
-        fn = fn.func
+    fn = bare(fn)
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
@@ -531,12 +575,32 @@ def _policy(policy: StepPolicy | str) -> StepPolicy:
         raise BadDeclaration(f"a step's policy is one of {', '.join(StepPolicy)}, not {policy!r}") from None
 
 
-def _codec_of(fn: Callable[..., Any]) -> ValueCodec:
-    while isinstance(fn, partial):
-        fn = fn.func
-    return _codec_of_function(getattr(fn, "__func__", fn))
+def _refuse(given: Any, *, plain: bool = False) -> NoReturn:
+    """What is no function, most often a coroutine; it must not warn later that nobody awaited it."""
+    if inspect.iscoroutine(given):
+        given.close()
+    if plain:
+        raise BadDeclaration(f"a transaction is a plain function of a connection, not {given!r}")
+    raise BadDeclaration(f"a step is a function and its arguments, ctx.step(f, ...), not {given!r}")
 
 
-@lru_cache(maxsize=1024)
-def _codec_of_function(fn: Callable[..., Any]) -> ValueCodec:
+def _codec_of(fn: Callable[..., Any], crew: Crew) -> ValueCodec:
+    """Kept by the annotation and not by the function, which may be a closure over something large."""
+    fn = bare(fn)
+    fn = getattr(fn, "__func__", fn)
+    annotated = fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
+    written = getattr(annotated, "__annotations__", {}).get("return", Any)
+    key = (written, getattr(annotated, "__module__", None), name_of(fn))
+    try:
+        codec = crew.codecs.get(key)
+    except TypeError:  # an annotation without a hash
+        return _new_codec(fn)
+    if codec is None:
+        if len(crew.codecs) >= _CODECS_KEPT:
+            crew.codecs.clear()
+        codec = crew.codecs[key] = _new_codec(fn)
+    return codec
+
+
+def _new_codec(fn: Callable[..., Any]) -> ValueCodec:
     return ValueCodec(return_hint_of(fn), f"the value of step {name_of(fn)}")

@@ -54,15 +54,14 @@ class Executor:
         crew: Crew,
         group: TaskGroup,
         tasks: dict[tuple[str, str], AnyTask],
-        cancel_grace_seconds: float,
         on_end: Callable[[AttemptEnd | None], None],
     ) -> None:
         self._crew = crew
         self._group = group
         self._tasks = tasks
-        self._cancel_grace_seconds = cancel_grace_seconds
         self._on_end = on_end
         self.running: dict[str, Attempt] = {}
+        crew.give_up = self._give_up
 
     # --- verbs -----------------------------------------------------------------------------------------
 
@@ -74,7 +73,12 @@ class Executor:
         for claimed in jobs:
             attempt = Attempt(self._crew, claimed)
             self.running[claimed.id] = attempt
-            self._group.create_task(self._run(attempt), name=f"{claimed.task} {claimed.id}")
+            task = self._group.create_task(self._run(attempt), name=f"{claimed.task} {claimed.id}")
+            if attempt.record is None:  # an eager first step has set it
+                attempt.task = task
+                attempt.record = self._crew.roster.live.get(task)
+            # A task that is cancelled before its first step runs no line of `_run`.
+            task.add_done_callback(partial(self._on_done, attempt), context=self._crew.roster.context)
 
     def hand_back(self, jobs: Sequence[Claimed]) -> None:
         """Claimed too late, the worker stops: given back before anything of them ran."""
@@ -85,7 +89,7 @@ class Executor:
         """Somebody wants this job cancelled."""
         attempt = self.running.get(request.id)
         if attempt is not None and attempt.claimed.attempt == request.attempt:
-            self._cancel(attempt, request.reason)
+            attempt.cancel(request.reason)
 
     def lose_all(self) -> None:
         """The lease was lost, and with it every attempt that runs under it."""
@@ -101,11 +105,21 @@ class Executor:
         try:
             self._begin(attempt)
             outcome = Completed(await self._call(attempt))
+            if attempt.unwinding:  # it was cut off where it waited, whatever it has made of that
+                outcome = self._outcome_of(attempt, asyncio.CancelledError())
+                logger.warning(
+                    "%r swallowed the cancellation by which it leaves its worker, and returned; what it returned does "
+                    "not count. Let CancelledError pass",
+                    attempt,
+                )
         except asyncio.CancelledError as error:
             cancelled = error
             outcome = self._outcome_of(attempt, error)
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
             outcome = HandedOver()
+            raise
+        except GeneratorExit:
+            attempt.ended = True  # its loop is gone, and nothing can be written any more
             raise
         except BaseException as error:
             outcome = self._outcome_of(attempt, error)
@@ -114,6 +128,10 @@ class Executor:
         # Our own unwinding ends here; a cancel of the manager's or of somebody else's goes on.
         if cancelled is not None and not (attempt.unwinding and _reason_of(attempt.record) is None):
             raise cancelled
+
+    def _on_done(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        if not attempt.ended:
+            self._end(attempt, self._outcome_of(attempt, asyncio.CancelledError()))
 
     def _begin(self, attempt: Attempt) -> None:
         scope = current_scope.get()
@@ -134,14 +152,14 @@ class Executor:
         if claimed.options is not None:
             timeout = json.loads(claimed.options).get("timeout", timeout)
         if timeout is not None:
-            timer = self._crew.loop.call_later(timeout, self._cancel, attempt, StopReason.TIMEOUT)
+            timer = self._crew.loop.call_later(timeout, attempt.cancel, StopReason.TIMEOUT)
             attempt.timers.append(timer)
         codec = task.result
         args, kwargs = task.arguments.load(claimed.args)
         if task.takes_context:
             args = (Context(attempt), *args)
         if task.settings.run == "process":
-            value = await run_in_process(task.fn, args, kwargs, attempt, self._cancel_grace_seconds)
+            value = await run_in_process(task.fn, args, kwargs, attempt)
         elif task.is_async and task.settings.run == "auto":
             value = await task.fn(*args, **kwargs)
         else:
@@ -173,14 +191,14 @@ class Executor:
     # --- outcomes --------------------------------------------------------------------------------------
 
     def _outcome_of(self, attempt: Attempt, error: BaseException) -> Outcome | None:
-        """What became of an attempt that raised. None: it was lost, and there is nothing to say."""
-        if attempt.lost:
+        """What became of an attempt that raised. None: there is nothing to say, it was lost or given up before."""
+        if attempt.lost or attempt.ended:
             return None
         reason = attempt.cancel_reason or _reason_of(attempt.record)
         if reason is StopReason.USER or reason is StopReason.DISCONNECT:
             return Cancelled(reason, None if isinstance(error, asyncio.CancelledError) else _written(error))
         if attempt.unwinding:  # it was leaving already: a wait keeps the end that it was given
-            return Suspended(tuple(attempt.waits.values())) if attempt.waits else HandedOver()
+            return attempt.leave()
         if reason is StopReason.TIMEOUT:
             return self._failure(attempt, TimeoutError("the attempt took longer than its timeout"))
         if reason is not None:  # the shutdown's deadline, or that of the worker's group
@@ -209,13 +227,6 @@ class Executor:
 
     # --- cancelling ------------------------------------------------------------------------------------
 
-    def _cancel(self, attempt: Attempt, reason: StopReason) -> None:
-        if attempt.ended or attempt.cancel_reason is not None:
-            return
-        attempt.cancel(reason)
-        timer = self._crew.loop.call_later(self._cancel_grace_seconds, self._give_up, attempt)
-        attempt.timers.append(timer)
-
     def _give_up(self, attempt: Attempt) -> None:
         """It swallows its cancellation: its end is written without it, and whatever it does now counts no more."""
         task = attempt.task
@@ -224,8 +235,8 @@ class Executor:
         logger.error(
             "%r was cancelled (%s) and still runs after %g s; it is given up. It stands at\n    %s",
             attempt,
-            attempt.cancel_reason,
-            self._cancel_grace_seconds,
+            attempt.cancel_reason or _reason_of(attempt.record) or "it leaves its worker",
+            self._crew.cancel_grace_seconds,
             "\n    ".join(task_stack(task)),
         )
         self._end(attempt, self._outcome_of(attempt, asyncio.CancelledError()))

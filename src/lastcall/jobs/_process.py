@@ -37,7 +37,6 @@ async def run_in_process(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     attempt: Attempt,
-    grace_seconds: float,
 ) -> Any:
     """Call the function there, and return what it returned; what it raised is raised here, its traceback as a note."""
     try:
@@ -51,7 +50,7 @@ async def run_in_process(
     talk = partial(_talk, process, ours, theirs)
     talking: asyncio.Task[_Answer | None] = asyncio.Task(attempt.crew.lane.call(talk), loop=attempt.crew.loop)
     try:
-        await _wait(process, talking, grace_seconds)
+        await _wait(process, talking, attempt.crew.cancel_grace_seconds)
     finally:
         if not talking.done():
             _kill(process)

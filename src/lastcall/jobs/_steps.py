@@ -7,7 +7,8 @@ tell apart, are refused. (Two calls of one function with equal arguments may cha
 
 Code that was changed shows itself when it asks for a step that is not recorded, while a recorded one has not been
 asked for. That is certain only for steps called by the job's own task: they come one after the other. Those of tasks
-that the job started come when they come, and are not held to an order.
+that the job started come when they come, and are not held to an order. Nor are those behind a step that had failed:
+called again it may end otherwise, and lead elsewhere. So failures are recorded, too.
 """
 
 from __future__ import annotations
@@ -60,9 +61,16 @@ class Steps:
             )
         return self._numbered(name)
 
+    def start_key(self, name: str | None, task: str, args: str) -> str:
+        """The identity of the start of a child, whose arguments are this JSON object."""
+        if name is not None:
+            return self.key_of(name, _nothing, ())
+        return self._numbered(f"start {task}({_shown(args[1:-1].encode())})")
+
     def wait_key(self, what: str) -> str:
-        """The identity of a wait."""
-        return self._numbered(WAIT_MARK + what)
+        """The identity of a wait. Its count stands in front, because the name of a message may end with a number."""
+        nth = self._asked[WAIT_MARK + what] = self._asked.get(WAIT_MARK + what, 0) + 1
+        return f"{WAIT_MARK}{what}" if nth == 1 else f"{WAIT_MARK}#{nth} {what}"
 
     def _numbered(self, name: str) -> str:
         nth = self._asked[name] = self._asked.get(name, 0) + 1
@@ -74,7 +82,9 @@ class Steps:
         if row is not None and row.status is StepStatus.COMPLETED:
             self._expected.pop(key, None)
             return row
-        if main and self._expected:
+        if row is not None and (row.main or row.status is StepStatus.FAILED):
+            self._expected.clear()
+        elif main and self._expected:
             expected = next(iter(self._expected))
             raise StepMismatch(
                 f"job {self._job}: the code asks for step {key!r}, but at this place step {expected!r} is recorded, "
@@ -106,8 +116,15 @@ def _default_name(fn: Callable[..., Any], args: Sequence[Any]) -> str:
         raise BadDeclaration("a step made of a lambda needs a name=, because all lambdas are called alike")
     if not args:
         return name
-    written = fingerprint_text(args)
-    shown = written[1:-1].decode()
+    return f"{name}({_shown(fingerprint_text(args)[1:-1])})"
+
+
+def _shown(written: bytes) -> str:
+    """Arguments as a part of a name: all of them or a hash, never a beginning that others may share."""
+    shown = written.decode()
     if len(shown) > _SHOWN or not shown.isprintable():
-        shown = hashlib.blake2b(written, digest_size=12).hexdigest()
-    return f"{name}({shown})"
+        return hashlib.blake2b(written, digest_size=12).hexdigest()
+    return shown
+
+
+def _nothing() -> None: ...

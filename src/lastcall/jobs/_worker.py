@@ -128,10 +128,10 @@ class Worker:
         lane = manager._threads
         lane.add_room(self._concurrency)
         self._group = manager.group(on_error="isolate")
-        self._crew = crew = Crew(client, roster, lane, self._ensure_lease)
-        self._outbox = Outbox(client.engine, self._on_written)
         cancel_grace_seconds = max(0.1, manager.plan.cancel)
-        self._executor = Executor(crew, self._group, self._tasks, cancel_grace_seconds, self._on_end)
+        self._crew = crew = Crew(client, roster, lane, self._ensure_lease, cancel_grace_seconds)
+        self._outbox = Outbox(client.engine, self._on_written)
+        self._executor = Executor(crew, self._group, self._tasks, self._on_end)
         limits = {key: task.settings.limits for key, task in self._tasks.items()}
         self._fetcher = Fetcher(client, self._executor, self._concurrency, limits, self._queues)
         self._lease = Lease(
