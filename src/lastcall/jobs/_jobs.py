@@ -253,8 +253,8 @@ class Jobs:
             given = [status] if isinstance(status, str) else list(status)
             statuses = frozenset(JobStatus(one) for one in given)
         whole("find(limit)", limit, 1)
-        if label is not None and (len(label) != 2 or not all(isinstance(part, str) for part in label)):
-            raise BadDeclaration(f"find(label) is a pair of texts, name and value, not {label!r}")
+        if label is not None:
+            _check_label(label)
         if before is not None:  # or the rest of the list would be empty, and nobody would know why
             await self._client.get(before)
         engine = await self._client.ready()
@@ -341,6 +341,15 @@ def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
         if short in given:
             given[f"{short}_seconds"] = given.pop(short)
     return Settings(**given).checked()
+
+
+def _check_label(label: Any) -> None:
+    if (
+        not isinstance(label, tuple | list)
+        or len(label) != 2
+        or not all(isinstance(part, str) for part in label)
+    ):
+        raise BadDeclaration(f"find(label) is a pair of texts, name and value, not {label!r}")
 
 
 def _default_name(fn: Callable[..., Any]) -> str:
