@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lastcall import TaskManager
-from lastcall.cli import _inspect
+from lastcall.cli import _ids
 from lastcall.cli._app import app
 from lastcall.jobs import Context, Job, Jobs, JobStatus, StepPolicy, StepStatus, WorkerRow
 from lastcall.jobs._ids import new_id
@@ -406,10 +406,10 @@ def test_an_id_may_be_abbreviated_where_it_is_unique(shell: Shell) -> None:
 def test_too_many_jobs_to_be_sure(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not all ids can be compared, an abbreviation might mean another job: it is refused, a whole id is not."""
     ids = shell.on_store(lambda jobs, tasks: _submit_many(tasks, 7))
-    monkeypatch.setattr(_inspect, "_SEARCHED_AT_ONCE", 2)
-    monkeypatch.setattr(_inspect, "_SEARCHED", 7)
+    monkeypatch.setattr(_ids, "_SEARCHED_AT_ONCE", 2)
+    monkeypatch.setattr(_ids, "_SEARCHED", 7)
     assert shell("cancel", ids[0][-8:]).code == 0
-    monkeypatch.setattr(_inspect, "_SEARCHED", 6)
+    monkeypatch.setattr(_ids, "_SEARCHED", 6)
     done = shell("cancel", ids[1][-8:])
     assert done.code == 2 and "the whole id" in done.line
     assert shell("cancel", ids[1]).code == 0

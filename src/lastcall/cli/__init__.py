@@ -8,6 +8,7 @@ General layout:
     _worker.py   ``lastcall worker``: runs an app's jobs until it is told to stop
     _jobs.py     ``lastcall jobs``: the options of its commands
     _inspect.py  what these do with a store
+    _ids.py      whole ids from abbreviated ones
     _tables.py   jobs for people, drawn with rich
     _load.py     from what was typed to a Jobs
     _say.py      answers on one output, one line about trouble on the other

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -22,20 +21,15 @@ from lastcall.asgi._jobs_json import (
     show_step,
     undecided_steps,
 )
+from lastcall.cli._ids import Ids
 from lastcall.cli._load import jobs_at
 from lastcall.cli._say import Unusable, complain, write, write_json
 from lastcall.cli._tables import draw_job, draw_jobs, draw_overview
 from lastcall.exceptions import JobError, UnknownJob
 from lastcall.jobs import Job, Jobs, JobStatus, Overview
-from lastcall.jobs._ids import is_id
 from lastcall.jobs._rows import EventRow
 
 DONE, IMPOSSIBLE, UNUSABLE = 0, 1, 2
-
-# Through so many jobs an abbreviated id is looked for; beyond that nobody could be sure that it fits one job only.
-_SEARCHED = 5000
-_SEARCHED_AT_ONCE = 500
-_SHORTEST = 4
 
 Verb = Callable[..., Awaitable[int]]
 
@@ -69,7 +63,7 @@ async def list_jobs(
     """A page of jobs; the other `filters` as of `Jobs.find`."""
     filters |= {"status": _statuses(statuses), "label": _label(label)}
     if filters.get("before") is not None:
-        filters["before"] = await _Ids(jobs).whole(filters["before"])
+        filters["before"] = await Ids(jobs).whole(filters["before"])
     infos = await jobs.find(limit=limit + 1, **filters)
     if as_json:
         write_json(show_page(infos, limit))
@@ -98,7 +92,7 @@ def _label(given: str | None) -> tuple[str, str] | None:
 
 async def show(jobs: Jobs, given: str, *, as_json: bool, events: int) -> int:
     """One job with its steps, its attempts and its last events."""
-    job = jobs.job(await _Ids(jobs).whole(given))
+    job = jobs.job(await Ids(jobs).whole(given))
     info, steps, attempts = await job.info(), await job.steps(), await job.attempts()
     undecided = await _undecided(jobs, job.id)
     last = await _last_events(jobs, job.id, events)
@@ -254,7 +248,7 @@ async def _each(
 
     `one` answers in a word, and why it was not possible.
     """
-    ids, code = _Ids(jobs), DONE
+    ids, code = Ids(jobs), DONE
     answers = []
     for text in given:
         try:
@@ -274,42 +268,6 @@ async def _each(
     if as_json:
         write_json({"jobs": answers})
     return code
-
-
-class _Ids:
-    """Whole ids from abbreviated ones. The jobs are listed once, and only if that is needed."""
-
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
-        self._known: list[str] | None = None
-        self._all = True
-
-    async def whole(self, given: str) -> str:
-        """The id that begins or ends so. Raises `UnknownJob`, also where several do or nobody can be sure."""
-        text = given.lower()
-        if is_id(text):
-            return text
-        if not re.fullmatch(rf"[0-9a-f-]{{{_SHORTEST},36}}", text):
-            raise UnknownJob(f"{given!r} is no job id, nor the beginning or end of one")
-        if self._known is None:
-            self._known = await self._list()
-        if not self._all:
-            raise UnknownJob(f"there are more than {_SEARCHED} jobs; give the whole id instead of {given!r}")
-        found = [id for id in self._known if id.startswith(text) or id.endswith(text)]
-        if not found:
-            raise UnknownJob(f"there is no job whose id begins or ends with {given!r}")
-        if len(found) > 1:
-            raise UnknownJob(f"{len(found)} jobs have ids that begin or end with {given!r}; give more of it")
-        return found[0]
-
-    async def _list(self) -> list[str]:
-        known: list[str] = []
-        while page := await self._jobs.find(before=known[-1] if known else None, limit=_SEARCHED_AT_ONCE):
-            known += [info.id for info in page]
-            if len(known) > _SEARCHED:
-                self._all = False
-                break
-        return known
 
 
 VERBS: dict[str, Verb] = {
