@@ -63,14 +63,17 @@ class JobsRun:
             while tasks := worker._group.tasks:
                 await asyncio.wait(tasks)
             await worker._outbox.flush(60)
-            if self._dying is None and not await worker._fetcher.claim_once() and not worker.running:
+            started = await worker._fetcher.claim_once()
+            # By the store's word: what was claimed beside us may not have begun yet.
+            if not started and not await self.jobs.find(status="running", limit=1) and self._dying is None:
                 return
         raise RuntimeError(
             f"after {_ROUNDS_MAX} rounds there is still work; do jobs start each other for ever?"
         )
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, and run what it has made due, until all is idle."""
+        """Run until all is idle, let time pass, and run what it has made due."""
+        await self.until_idle()
         self.clock.advance(seconds)
         await self.until_idle()
 
