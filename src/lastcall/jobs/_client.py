@@ -16,6 +16,7 @@ from ..exceptions import EngineUnavailable, KeyConflict, PayloadTooLarge, Unknow
 from ._engine import Engine
 from ._ids import is_id
 from ._rows import JobRow, NewJob, Submitted
+from ._settings import shown
 
 # How often those who wait ask although nobody told them anything.
 _ASK_SECONDS = 2.0
@@ -193,6 +194,7 @@ class Client:
     def watch(self, job_id: str) -> Iterator[Callable[[], Awaitable[None]]]:
         """Gives what waits until something about the job may have changed since the block began: so look at the job
         inside it. Not for ever, so that a lost hint costs no more than that. Raises `EngineUnavailable` when closed."""
+        _check_id(job_id)
         change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed.setdefault(job_id, []).append(change)
 
@@ -210,8 +212,7 @@ class Client:
 
     async def get(self, job_id: Any) -> JobRow:
         """Raises `UnknownJob`, also for what is no id."""
-        if not is_id(job_id):
-            raise UnknownJob(f"{job_id!r} is no job id; ids look like 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")
+        _check_id(job_id)
         engine = await self.ready()
         rows = await engine.get([job_id])
         if not rows:
@@ -222,6 +223,7 @@ class Client:
 
     async def wait_final(self, job_id: str) -> JobRow:
         """The job, when it has ended. All who wait share one question to the engine."""
+        _check_id(job_id)
         waiter: asyncio.Future[JobRow] = asyncio.get_running_loop().create_future()
         # Before the first look, so that an end in between is heard of.
         self._waiting.setdefault(job_id, []).append(waiter)
@@ -268,6 +270,11 @@ class Client:
             for waiter in self._waiting.get(job_id, ()):
                 if not waiter.done():
                     waiter.set_exception(error)
+
+
+def _check_id(job_id: Any) -> None:
+    if not is_id(job_id):
+        raise UnknownJob(f"{shown(job_id)} is no job id; ids look like 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")
 
 
 def _leave(waiting: dict[str, list[asyncio.Future[Any]]], job_id: str, waiter: asyncio.Future[Any]) -> None:

@@ -28,6 +28,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from .._core._diagnose import error_text
 from ..exceptions import BadArguments, BadDeclaration, BadResult
+from ._settings import shown
 
 # NaN and infinity as words and bytes as base64, so that what is read back is what was written.
 _CONFIG = ConfigDict(
@@ -172,7 +173,7 @@ class ArgumentsCodec:
         """The same from plain JSON values by name (an HTTP request, a command line)."""
         if not isinstance(values, dict):
             raise BadArguments(
-                f"arguments for {self._name} must be an object by parameter name, not {_short(values)}"
+                f"arguments for {self._name} must be an object by parameter name, not {shown(values)}"
             )
         try:
             return self._dump(self._validate_json(to_json(values, inf_nan_mode="strings")))
@@ -368,13 +369,5 @@ def _first(error: ValidationError) -> str:
     complaints = error.errors(include_url=False, include_context=False)
     where = ".".join(str(part) for part in complaints[0]["loc"])
     more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
-    got = "" if complaints[0]["type"] == "missing" else f", got {_short(complaints[0]['input'])}"
+    got = "" if complaints[0]["type"] == "missing" else f", got {shown(complaints[0]['input'])}"
     return f"{where + ': ' if where else ''}{complaints[0]['msg']}{got}{more}"
-
-
-def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__qualname__}>"
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -39,8 +39,19 @@ def whole(name: str, value: int, at_least: int) -> int:
 def text(name: str, value: str, *, longest: int = 200) -> str:
     """`value` itself: a printable text that is not empty; or `BadDeclaration`."""
     if not isinstance(value, str) or not value or len(value) > longest or not value.isprintable():
-        raise BadDeclaration(f"{name} must be a printable text of 1 to {longest} characters, not {value!r}")
+        raise BadDeclaration(
+            f"{name} must be a printable text of 1 to {longest} characters, not {shown(value)}"
+        )
     return value
+
+
+def shown(value: Any) -> str:
+    """A value in a message: short, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__qualname__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 class _Wait(NamedTuple):
