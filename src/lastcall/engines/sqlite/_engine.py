@@ -41,6 +41,7 @@ from ._clock import Clock, SystemClock
 from ._database import Database
 from ._ends import finish
 from ._hints import Hints
+from ._outage import Outage
 from ._outside import Cancel, Prune, Send, cancel, prune, purge, retry, send
 from ._reader import Reader
 from ._steps import Append, Step, append_events, record_step
@@ -118,6 +119,7 @@ class SqliteEngine:
         self._reader: Reader | None = None
         self._opening: asyncio.Task[None] | None = None
         self._prune_after = 0
+        self._outage = Outage()
 
     def __repr__(self) -> str:
         return f"<SqliteEngine {self.path!r} {'closed' if self._writer is None else 'open'}>"
@@ -143,6 +145,7 @@ class SqliteEngine:
             Database(path, self.synchronous, writer=True),
             self._make_store,
             loop,
+            self._outage,
             self._hints.changed,
             self._hints.reopened,
         )
@@ -195,7 +198,7 @@ class SqliteEngine:
         self._loop = self._writer = self._reader = None
 
     def _make_store(self, connection: sqlite3.Connection) -> Store:
-        return Store(connection, self._clock, self._retention_seconds, this_process())
+        return Store(connection, self._clock, self._retention_seconds, this_process(), self._outage)
 
     def _write(self, verb: Verb[Call, Answer], call: Call) -> asyncio.Future[Answer]:
         if self._writer is None or self._loop is not asyncio.get_running_loop():

@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ...jobs._processes import ProcessIdentity
 from ._clock import Clock
+from ._outage import Outage
 
 Call = TypeVar("Call")
 Answer = TypeVar("Answer")
@@ -65,7 +66,12 @@ class Store:
     """The open file. Used by the writer thread only."""
 
     def __init__(
-        self, connection: sqlite3.Connection, clock: Clock, retention_seconds: float, here: ProcessIdentity
+        self,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        retention_seconds: float,
+        here: ProcessIdentity,
+        outage: Outage,
     ) -> None:
         self.connection = connection
         self.execute: Callable[..., sqlite3.Cursor] = connection.execute
@@ -74,6 +80,7 @@ class Store:
         self.now = clock.wall()
         self.retention_seconds = retention_seconds
         self.here = here
+        self.outage = outage
         self.lanes: dict[int, Lane] = {}
         self._lane_ids: dict[tuple[str, str, str], int] = {}
         self._last_lane = 0

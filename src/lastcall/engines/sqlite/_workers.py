@@ -31,8 +31,9 @@ class Lease(NamedTuple):
     until: float
 
 
-def is_dead(lease: Lease, now: float, here: ProcessIdentity) -> bool:
-    """Whether the lease is over, or the process that held it is certainly gone. `now` is monotonic.
+def is_dead(lease: Lease, now: float, here: ProcessIdentity, *, excused: bool = False) -> bool:
+    """Whether the lease is over, or the process that held it is certainly gone. `now` is monotonic. `excused`: nobody
+    could renew lately, so that the lease's end alone says nothing.
 
     Everybody who has the file open is on this machine (SQLite's log needs shared memory), so one clock measures all
     leases, and another boot id means that the machine was started anew since.
@@ -43,7 +44,7 @@ def is_dead(lease: Lease, now: float, here: ProcessIdentity) -> bool:
             return True
     elif lease.until - now > lease.seconds:
         return True  # the clock began anew: a lease never lies further ahead than its own length
-    return lease.until <= now or is_gone(lease.process, here)
+    return (lease.until <= now and not excused) or is_gone(lease.process, here)
 
 
 def join(store: Store, worker: WorkerRow) -> None:
@@ -79,7 +80,7 @@ def rescue(store: Store, worker_id: str) -> list[Rescued]:
     now = store.clock.monotonic()
     leases = [_lease(*row) for row in store.execute(_OTHERS, (worker_id,)).fetchall()]
     for lease in leases:
-        if is_dead(lease, now, store.here):
+        if is_dead(lease, now, store.here, excused=store.outage.excuses(lease.seconds)):
             store.execute(_LEAVE, (lease.worker_id,))
     # By the missing row and not by the names just found, so that no job can stay behind with nobody.
     return lose_orphans(store)

@@ -20,9 +20,11 @@ from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from ...exceptions import EngineUnavailable
 from ._database import Database
 from ._errors import translated
 from ._lookout import Lookout
+from ._outage import Outage
 from ._store import Answer, Call, CallersError, Store, Verb
 
 _T = TypeVar("_T")
@@ -71,12 +73,14 @@ class Writer:
         database: Database,
         make_store: Callable[[sqlite3.Connection], Store],
         loop: asyncio.AbstractEventLoop,
+        outage: Outage,
         on_foreign_commit: Callable[[], None],
         on_reopened: Callable[[], None],
     ) -> None:
         self._database = database
         self._make_store = make_store
         self._loop = loop
+        self._outage = outage
         self._on_foreign_commit = on_foreign_commit
         self._on_reopened = on_reopened
         self._store: Store | None = None
@@ -196,6 +200,7 @@ class Writer:
 
     def _commit(self, batch: list[Operation]) -> list[Outcome]:
         """One transaction. `_VerbRaised`: a call is at fault; any other error: the store is. Nothing was written."""
+        self._outage.begin()
         try:
             store = self._ready()
             self._checked(store.begin)
@@ -206,6 +211,8 @@ class Writer:
             outcomes = _answers(store, batch)
         except BaseException as error:
             self._undo()
+            if not isinstance(self._told(error), EngineUnavailable):
+                self._outage.end()
             raise _VerbRaised(error) from error
         try:
             self._checked(store.commit)
@@ -214,6 +221,7 @@ class Writer:
             self._let_go()
             raise
         self._database.verify()
+        self._outage.end()
         return outcomes
 
     def _ready(self) -> Store:
