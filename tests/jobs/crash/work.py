@@ -23,6 +23,7 @@ ENDLESS = {"max_lost": 1_000_000, "max_attempts": 2_000_000}
 SOON = Backoff(first_seconds=0.02, jitter=0.0)
 
 STREAMED = 4
+_LOOK_SECONDS = 0.01
 CREATE_ROWS = "CREATE TABLE IF NOT EXISTS effects (job TEXT, step TEXT, attempt INTEGER)"
 
 
@@ -103,9 +104,9 @@ class Work:
             total += await ctx.step(self.pausing, number + step, seconds, name=f"step {step}")
         return total
 
-    async def _long(self, ctx: Context, gate: str) -> int:
-        """A step that lasts until there is a file of this name; then another one."""
-        pid = await ctx.step(self.at_gate, gate, name="gate")
+    async def _long(self, ctx: Context, gate: str, in_thread: bool = False) -> int:
+        """A step that lasts until there is a file `gate.N` in attempt N; then another one."""
+        pid = await ctx.step(self.at_gate_in_thread if in_thread else self.at_gate, gate, name="gate")
         await ctx.step(self.add, 0, 0, name="after")
         return pid
 
@@ -147,20 +148,30 @@ class Work:
             return number * 2
 
     async def pausing(self, number: int, seconds: float) -> int:
+        context, until = current_context(), time.monotonic() + seconds
         with self._ledger.effect():
-            await asyncio.sleep(seconds)
+            if not await context.shutdown.sleep(seconds):
+                self._ledger.write("job told", "", context.job_id, context.attempt)
+                await asyncio.sleep(max(0.0, until - time.monotonic()))
             return number
 
     async def at_gate(self, gate: str) -> int:
         context = current_context()
         with self._ledger.effect():
             try:
-                while not os.path.exists(gate):
-                    await asyncio.sleep(0.02)
+                while not os.path.exists(f"{gate}.{context.attempt}"):
+                    await asyncio.sleep(_LOOK_SECONDS)
             except asyncio.CancelledError:
                 reason = str(context.cancel_reason)
                 self._ledger.write("cancelled", reason, context.job_id, context.attempt)
                 raise
+            return os.getpid()
+
+    def at_gate_in_thread(self, gate: str) -> int:
+        attempt = current_step().attempt
+        with self._ledger.effect():
+            while not os.path.exists(f"{gate}.{attempt}"):
+                time.sleep(_LOOK_SECONDS)
             return os.getpid()
 
     def row(self, connection: sqlite3.Connection, job_id: str, attempt: int) -> str:
