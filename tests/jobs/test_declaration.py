@@ -292,7 +292,7 @@ def with_context(ctx: Context) -> None: ...
 def with_ctx(ctx: Ctx) -> None: ...
 
 
-@pytest.mark.parametrize("fn", [later, functools.partial(later, 1), AsyncCallable()], ids=repr)
+@pytest.mark.parametrize("fn", [later, functools.partial(later, 1), AsyncCallable()], ids=["function", "partial", "object"])
 def test_a_coroutine_function_does_not_run_in_a_thread(declared: Jobs, fn: Any) -> None:
     """`run="thread"` of what runs on the loop."""
     with pytest.raises(BadDeclaration, match="run='thread' is for plain functions"):

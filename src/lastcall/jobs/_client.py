@@ -27,6 +27,7 @@ class Client:
         self.engine = engine
         self.max_payload_bytes = max_payload_bytes
         self._is_open = False
+        self._holders = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -79,9 +80,25 @@ class Client:
         before, self.engine = self.engine, engine
         return before
 
+    async def hold(self) -> None:
+        """Open the engine, and keep it open until `release`: blocks and workers end in any order, and the engine must
+        not close under jobs that run. Raises as `ready`."""
+        await self.ready()
+        self._holders += 1
+
+    async def release(self) -> None:
+        """Let go of it; the last one closes it."""
+        self._holders = max(0, self._holders - 1)
+        await self.close()
+
     async def close(self) -> None:
-        """Those who still wait for a job hear that nobody will tell them any more. Raises `WrongLoop`."""
+        """Those who still wait for a job hear that nobody will tell them any more. Raises `WrongLoop`.
+
+        While somebody holds the engine open, nothing: the last of them closes it.
+        """
         loop = asyncio.get_running_loop()
+        if self._holders and self._loop is loop:
+            return
         if self._leave_dead_loop(loop):
             await self.ready()  # what was left open there is let go of by opening it here
         if self._opening is not None:
@@ -125,6 +142,7 @@ class Client:
             self._unlisten()
             self._unlisten = None
         self._is_open = False
+        self._holders = 0
         self._opening = self._closing = self._asking = None
         for left in (self._waiting, self._changed, self._on_work, self._on_foreign):
             left.clear()

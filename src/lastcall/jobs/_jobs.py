@@ -104,16 +104,20 @@ class Jobs:
         return self
 
     async def close(self) -> None:
-        """Close the store. Closing again, or before opening, is harmless; using it again opens it again."""
+        """Close the store. Closing again, or before opening, is harmless; using it again opens it again.
+
+        While a worker or an `async with jobs` block uses it, nothing happens: the last of them closes it.
+        """
         await self._client.close()
 
     async def __aenter__(self) -> Self:
-        return await self.open()
+        await self._client.hold()
+        return self
 
     async def __aexit__(
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._client.release()
 
     # --- declaring -------------------------------------------------------------------------------------
 

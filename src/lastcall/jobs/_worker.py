@@ -9,7 +9,7 @@ stop is text here, a reason beside each line; in many queues it is the order tha
     keep the lease        meanwhile, renewed: a lease that ends in the drain means that jobs run twice
     write all ends        results and hand-overs; before the lease goes, while the fence still lets them pass
     resign                hands over whatever would not end, so that nobody has to wait for the lease
-    close the engine      last, if this worker opened it
+    close the engine      last, if nobody else uses it
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Worker:
         self._concurrency = concurrency
         self._queues = queues
         self._lease_seconds = lease_seconds
-        self._opened_engine = False
+        self._holds_engine = False
         self._closed: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._unlisten: list[Any] = []
@@ -101,17 +101,16 @@ class Worker:
     async def __aenter__(self) -> Self:
         self._manager = await self._find_manager()
         try:
-            self._opened_engine = not self._client.is_open
             # Before the first wait: a manager that is told to stop meanwhile makes no group any more, and a worker
             # that is stopped while it starts is one that has nothing to do.
             self._assemble()
-            await self._client.ready()
+            await self._client.hold()
+            self._holds_engine = True
             await self._start()
         except BaseException:
             if self._own_manager is not None:
                 await self._own_manager.__aexit__(None, None, None)
-            if self._opened_engine:
-                await self._client.close()
+            await self._release_engine()
             raise
         return self
 
@@ -205,8 +204,12 @@ class Worker:
                 await self._leave_with_manager()
         finally:
             await self._close()
-            if self._opened_engine:
-                await self._client.close()
+            await self._release_engine()
+
+    async def _release_engine(self) -> None:
+        held, self._holds_engine = self._holds_engine, False
+        if held:
+            await self._client.release()
 
     async def _stop_alone(self, plan: ShutdownPlan) -> None:
         """The manager lives on; only this worker's jobs drain."""
