@@ -1,4 +1,4 @@
-"""What cannot be: it gets an error that names it, and nothing is written. And `Jobs` that are not open, or elsewhere."""
+"""What cannot be gets an error that names it, and nothing is written. And `Jobs` that are not open, or elsewhere."""
 
 import asyncio
 import contextlib
@@ -117,7 +117,7 @@ FILES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "a newer version": (make_newer, SchemaTooNew, "upgrade lastcall"),
     "another program's": (make_foreign, EngineUnavailable, "another application's database"),
     "no database": (lambda path: path.write_bytes(b"x" * 5000), EngineUnavailable, "not an SQLite database"),
-    "a folder": (lambda path: path.mkdir(), EngineUnavailable, "cannot be"),
+    "a folder": (lambda path: path.mkdir(), EngineUnavailable, "is a folder; name a file in it"),
 }
 
 
@@ -157,7 +157,7 @@ async def test_a_folder_that_comes_later(tmp_path: Path) -> None:
     @jobs.task
     async def work() -> None: ...
 
-    with pytest.raises(EngineUnavailable, match="check that its folder exists"):
+    with pytest.raises(EngineUnavailable, match="there is no folder .*; create it first"):
         await work.submit()
     (tmp_path / "later").mkdir()
     async with jobs:

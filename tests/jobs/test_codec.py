@@ -33,6 +33,7 @@ from lastcall.jobs._codec import (
     load_plain,
     return_hint_of,
 )
+from tests.support.ids import stable
 
 NAN = float("nan")
 
@@ -223,7 +224,7 @@ def test_anything_plain_is_written_or_refused(value: Any) -> None:
     text.encode()
 
 
-@pytest.mark.parametrize("annotation", [str, Any, list[str], Order, dict[str, str]], ids=repr)
+@pytest.mark.parametrize("annotation", [str, Any, list[str], Order, dict[str, str]], ids=stable)
 def test_text_that_is_no_unicode_is_refused(annotation: Any) -> None:
     """A file's name that is no Unicode came from the operating system: it is refused, not written half."""
     bad = "caf\udce9.txt"
@@ -291,7 +292,7 @@ def test_what_json_cannot_hold_is_refused(value: Any) -> None:
         (Colour, "green", "'red' or 'blue'"),
         (Annotated[int, Field(ge=1)], 0, "greater than or equal to 1"),
     ],
-    ids=repr,
+    ids=stable,
 )
 def test_a_result_that_does_not_fit_is_refused(annotation: Any, value: Any, told: str) -> None:
     """The function returned something else than it says: the error names it, the place in it, and what was there."""
@@ -333,7 +334,7 @@ def test_a_model_that_was_spoilt_is_refused() -> None:
         ValueCodec(Measured, "it").dump(measured)
 
 
-@pytest.mark.parametrize("value", [Measured(value=NAN), Hidden(secret="s")], ids=repr)
+@pytest.mark.parametrize("value", [Measured(value=NAN), Hidden(secret="s")], ids=stable)
 def test_a_model_that_cannot_be_read_again_is_refused(value: BaseModel) -> None:
     """A model with settings of its own writes NaN as null, or leaves a field out that it needs."""
 
@@ -494,7 +495,7 @@ def test_wrong_arguments_are_refused(args: tuple[Any, ...], kwargs: dict[str, An
         ({"a": object()}, "no JSON"),
         ({1: 1}, "a: "),
     ],
-    ids=repr,
+    ids=stable,
 )
 def test_wrong_json_is_refused(values: Any, told: str) -> None:
     """The same from an HTTP request, where everything may come."""
@@ -533,7 +534,7 @@ def test_stored_arguments_that_do_not_fit_any_more(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "annotation", [NoJson, type("Own", (), {}), "ArgumentsCodec", subprocess.Popen], ids=repr
+    "annotation", [NoJson, type("Own", (), {}), "ArgumentsCodec", subprocess.Popen], ids=stable
 )
 def test_a_type_that_cannot_be_written_is_refused(annotation: Any) -> None:
     """The error names the function and the type, when the codec is made and not when a job runs."""
@@ -630,7 +631,7 @@ class Unprintable(Exception):
         (ValueError("a\x00b"), "a\x00b"),
         (KeyboardInterrupt(), ""),
     ],
-    ids=repr,
+    ids=stable,
 )
 def test_any_error_can_be_kept(error: BaseException, message: str) -> None:
     """An error whose text is no Unicode, or that has none, is kept and read again like any other."""

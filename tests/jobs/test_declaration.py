@@ -21,6 +21,7 @@ from lastcall.jobs import Context, Jobs
 from lastcall.jobs import Context as Ctx
 from tests.engines.model import ModelEngine
 from tests.jobs.conftest import Store
+from tests.support.ids import stable
 
 if TYPE_CHECKING:
     from decimal import Decimal  # known to the type checker only
@@ -202,7 +203,7 @@ async def async_generator() -> AsyncIterator[int]:
         (Namespace.method, "it is a method"),
         (dict, "does not tell its parameters"),
     ],
-    ids=repr,
+    ids=stable,
 )
 def test_what_can_be_no_task(declared: Jobs, fn: Any, told: str) -> None:
     """Not callable, or never able to run: refused where it is declared, and nothing is."""
@@ -292,7 +293,9 @@ def with_context(ctx: Context) -> None: ...
 def with_ctx(ctx: Ctx) -> None: ...
 
 
-@pytest.mark.parametrize("fn", [later, functools.partial(later, 1), AsyncCallable()], ids=["function", "partial", "object"])
+@pytest.mark.parametrize(
+    "fn", [later, functools.partial(later, 1), AsyncCallable()], ids=["function", "partial", "object"]
+)
 def test_a_coroutine_function_does_not_run_in_a_thread(declared: Jobs, fn: Any) -> None:
     """`run="thread"` of what runs on the loop."""
     with pytest.raises(BadDeclaration, match="run='thread' is for plain functions"):
