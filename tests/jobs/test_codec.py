@@ -171,7 +171,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), VALUES, ids=lambda each: repr(each)[:40])
+@pytest.mark.parametrize(("annotation", "value"), VALUES, ids=lambda each: stable(each)[:40])
 def test_a_value_comes_back_as_it_was(annotation: Any, value: Any) -> None:
     """A result of every kind of type is written and read again; so is an argument."""
     codec = ValueCodec(annotation, "the result of 'f'")
