@@ -1,8 +1,8 @@
 """Job: every verb of a handle, on jobs in every state, and on ids that are none."""
 
 import asyncio
-import logging
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
