@@ -341,6 +341,50 @@ async def test_using_while_it_closes(store: Store) -> None:
     await jobs.close()
 
 
+async def test_blocks_end_in_any_order(store: Store) -> None:
+    """Two blocks and a worker use the same jobs and end in every order: none closes the store under another."""
+    engine = Faulty(store.engine())
+    jobs = Jobs(engine)  # type: ignore[arg-type]
+
+    @jobs.task
+    async def work(a: int) -> int:
+        return a
+
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        engine.calls.clear()
+        stacks = [contextlib.AsyncExitStack() for _ in range(3)]
+        for stack, block in zip(stacks, (jobs, jobs.worker(), jobs), strict=True):
+            await stack.enter_async_context(block)
+        for left in order:
+            await jobs.close()
+            assert await (await work.submit(1)).status() in JobStatus
+            await stacks[left].aclose()
+        assert (engine.calls.count("open"), engine.calls.count("close")) == (1, 1)
+
+
+async def test_a_block_begins_while_the_store_closes(store: Store) -> None:
+    """The last user has just left, and the next one comes in the same moment: it finds the store open."""
+    engine = Faulty(store.engine())
+    jobs = Jobs(engine)  # type: ignore[arg-type]
+
+    @jobs.task
+    async def work(a: int) -> int:
+        return a
+
+    for turns in range(6):
+        async with jobs:
+            pass
+        await jobs.open()
+        closing = asyncio.ensure_future(jobs.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with jobs:
+            await closing
+            assert jobs._client.is_open
+            await work.submit(turns)
+    assert len(await store.rows()) == 6
+
+
 async def test_one_that_gives_up_opening(store: Store) -> None:
     """Two open at the same time, and the first is cancelled: the second has it open all the same."""
     engine = Faulty(store.engine())

@@ -104,13 +104,13 @@ class Client:
         if self._opening is not None:
             await asyncio.wait({self._opening})
         if self._is_open and self._closing is None:
+            self._is_open = False  # from now on, and not when the task begins: nobody may come in between
             self._closing = asyncio.Task(self._close(), loop=loop, name="close the job engine")
         if self._closing is not None:
             await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         try:
-            self._is_open = False
             if self._unlisten is not None:
                 self._unlisten()
                 self._unlisten = None

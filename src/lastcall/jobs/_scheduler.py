@@ -90,9 +90,9 @@ class Scheduler(Service):
     def __init__(self, client: Client, tasks: list[Task[Any, Any]], crons: dict[str, Cron]) -> None:
         super().__init__()
         self._client = client
-        self._tasks = [task for task in tasks if task.name in crons]
+        # Of several versions the one declared last: its jobs are what the ticks stand for now.
+        self._tasks = list({task.name: task for task in tasks if task.settings.cron is not None}.values())
         self._crons = crons
-        self._last: dict[str, float] = {}
 
     async def run_once(self) -> float | None:
         if not self._tasks:
