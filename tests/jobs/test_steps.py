@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from lastcall.exceptions import BadDeclaration, NotInJob
+from lastcall.exceptions import NotInJob
 from lastcall.jobs import Context, Jobs, StepStatus, current_context, current_step
 from tests.jobs.conftest import Store
 from tests.jobs.running import AT_ONCE, ended, eventually, outcomes, reaches, set_within
@@ -928,11 +928,3 @@ async def test_an_unhashable_callable_is_a_step_like_any_other(jobs: Jobs) -> No
 
     async with jobs.worker():
         assert await (await work.submit()).result(timeout=20) == 3
-
-
-def test_step_policies_are_checked_before_anything_runs() -> None:
-    """A policy that is none is named together with those that exist."""
-    from lastcall.jobs._context import _policy
-
-    with pytest.raises(BadDeclaration, match="replay, once, continue, not 'twice'"):
-        _policy("twice")
