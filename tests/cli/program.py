@@ -21,7 +21,7 @@ WAIT_SECONDS = 60.0  # an upper bound for every wait; the waits themselves end w
 class Program:
     """A Python process with its two outputs. Leaving the block kills it if it still runs.
 
-    `keep`: file descriptors it inherits.
+    `keep`: file descriptors it inherits. `stderr`: one that takes the place of its second output.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Program:
         cwd: Path = ROOT,
         env: Mapping[str, str] | None = None,
         keep: Sequence[int] = (),
+        stderr: int = subprocess.PIPE,
     ) -> None:
         paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         self._changed = threading.Condition()
@@ -41,11 +42,12 @@ class Program:
             env={**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             start_new_session=True,
             pass_fds=keep,
         )
-        pipes = {"out": self._process.stdout, "err": self._process.stderr}
+        both = {"out": self._process.stdout, "err": self._process.stderr}
+        pipes = {name: pipe for name, pipe in both.items() if pipe is not None}
         self._readers = [
             threading.Thread(target=self._read, args=(name, pipe), daemon=True)
             for name, pipe in pipes.items()
@@ -104,8 +106,7 @@ class Program:
         for reader in self._readers:
             reader.join(WAIT_SECONDS)
 
-    def _read(self, name: str, pipe: IO[bytes] | None) -> None:
-        assert pipe is not None
+    def _read(self, name: str, pipe: IO[bytes]) -> None:
         with pipe:
             while chunk := os.read(pipe.fileno(), 1 << 16):
                 with self._changed:

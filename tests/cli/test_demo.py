@@ -1,10 +1,13 @@
 """`lastcall demo` as a person or a script uses it: real processes, real signals, real connections."""
 
+import contextlib
 import http.client
 import json
 import os
+import pty
 import re
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from lastcall.cli._demo import CannotStart, run_demo
 from tests.cli.program import WAIT_SECONDS, Program
 
 pytestmark = pytest.mark.server
@@ -301,6 +305,26 @@ def test_after_a_kill_it_does_not_wait_for_the_dead_worker_s_lease(on_folder: De
     assert set(on_folder.analysed) == set(NAMES)
 
 
+def test_the_progress_bar_starts_where_it_was(on_folder: Demo) -> None:
+    """On a terminal: the first thing drawn after a kill is a bar with what was done."""
+    with on_folder.run("--limit", "1", slow="30.md") as program:
+        program.wait_for("at the slow 30.md")
+        program.signal(signal.SIGKILL)
+        program.wait()
+    terminal, other_side = pty.openpty()
+    command = ["-m", "lastcall", "demo", str(on_folder.folder), "--once"]
+    with open(terminal, "rb", buffering=0) as screen:
+        with Program(command, env={"TERM": "xterm"}, stderr=other_side) as program:
+            os.close(other_side)
+            drawn = b""
+            with contextlib.suppress(OSError):  # how a terminal tells that the other side is gone
+                while chunk := screen.read(1 << 16):
+                    drawn += chunk
+            assert program.wait() == 0
+    counts = re.findall(r"(\d+)/(\d+|\?)", drawn.decode().partition("continuing")[2])
+    assert counts[0] == ("30", "40")
+
+
 def test_a_second_ctrl_c_forces(on_folder: Demo) -> None:
     """
     1. A thread reads from a pipe that nobody writes to: it will never end.
@@ -322,15 +346,11 @@ def test_a_second_ctrl_c_forces(on_folder: Demo) -> None:
     assert on_folder.analysed == ONCE_EACH + Counter(["07.md"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_fresh_forgets_what_was_found(on_folder: Demo, number: signal.Signals) -> None:
-    """An unfinished analysis, handed over or left behind by a dead process: every file is analysed again."""
+def test_fresh_forgets_what_was_found(on_folder: Demo) -> None:
+    """A dead process has left an unfinished analysis behind: every file is analysed again."""
     with on_folder.run("--limit", "1", slow="05.md") as program:
         program.wait_for("at the slow 05.md")
-        program.signal(number)
-        if number is signal.SIGINT:
-            program.wait_for("Stopping")
-            on_folder.pipe.release()
+        program.signal(signal.SIGKILL)
         program.wait()
     program = on_folder.finish("--fresh")
     assert "Found" not in program.err
@@ -339,13 +359,20 @@ def test_fresh_forgets_what_was_found(on_folder: Demo, number: signal.Signals) -
 
 
 def test_after_a_complete_one_the_analysis_is_a_new_one(on_folder: Demo) -> None:
-    """The files may have changed since: all are read again."""
-    on_folder.finish()
-    (on_folder.folder / "00.md").write_text("# Changed")
-    program = on_folder.finish()
-    assert "Found" not in program.err
+    """
+    1. An analysis is complete, and its service still runs; then a file is changed.
+    2. The demo is run again.
+    Result: all files are read again, by whichever of the two processes is free.
+    """
+    with on_folder.run() as program:
+        program.wait_for("Still serving")
+        (on_folder.folder / "00.md").write_text("# Changed")
+        later = on_folder.finish()
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 0
+    assert "Found" not in later.err
     assert on_folder.analysed == ONCE_EACH + ONCE_EACH
-    assert json.loads(program.out)["files"][0]["headings"][0]["text"] == "Changed"
+    assert json.loads(later.out)["files"][0]["headings"][0]["text"] == "Changed"
 
 
 def test_another_folder_s_unfinished_analysis_is_left_alone(on_folder: Demo, tmp_path: Path) -> None:
@@ -373,7 +400,11 @@ def test_another_folder_s_unfinished_analysis_is_left_alone(on_folder: Demo, tmp
 
 def test_two_at_once_share_the_analysis(on_folder: Demo) -> None:
     """Both begin at the same moment, on a store that does not exist yet: both report, no file is read twice."""
-    with on_folder.run("--once", "--json") as one, on_folder.run("--once", "--json") as other:
+    arguments = ("--once", "--json")
+    with on_folder.run(*arguments, slow="39.md") as one, on_folder.run(*arguments, slow="39.md") as other:
+        port_of(one)
+        port_of(other)  # by now both have found or begun it, and neither can have ended it
+        on_folder.pipe.release()
         assert (one.wait(), other.wait()) == (0, 0)
     assert json.loads(one.out) == json.loads(other.out)
     assert on_folder.analysed == ONCE_EACH
@@ -413,25 +444,38 @@ def test_one_that_only_watches_reports_too(on_folder: Demo) -> None:
     assert on_folder.analysed == ONCE_EACH
 
 
+def test_fresh_ends_the_analysis_that_another_one_runs(on_folder: Demo) -> None:
+    """
+    1. A demo is in its first file when a second one is started with --fresh.
+    2. Both are held up no longer.
+    Result: the first says that its analysis was cancelled, and the second has read every file.
+    """
+    with on_folder.run("--once", "--limit", "1", slow="00.md") as first:
+        first.wait_for("at the slow 00.md")
+        with on_folder.run("--once", "--json", "--fresh") as second:
+            port_of(second)
+            on_folder.pipe.release()
+            first.wait_for("no report: .* was cancelled")
+            on_folder.pipe.release()  # the first has a free place now, and may have begun with the second's job
+            assert (first.wait(), second.wait()) == (1, 0)
+    assert [file["name"] for file in json.loads(second.out)["files"]] == NAMES
+    assert "Traceback" not in first.err + second.err
+
+
 # --- where it is kept ---
 
 
 def test_an_unwritable_state_folder_is_replaced_by_a_temporary_one(
     on_folder: Demo, tmp_path: Path, state_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The place is said, and the next run finds there what was done."""
+    """Not the reason to fail; which place it is instead is said."""
     state_home.write_text("a file where a folder should be")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    with on_folder.run("--limit", "1", slow="03.md") as program:
-        program.wait_for("at the slow 03.md")
-        program.signal(signal.SIGKILL)
-        program.wait()
-    place = tmp_path / "tmp" / f"lastcall-{os.getuid()}"
-    assert re.search(
-        f"{re.escape(str(state_home))}.*What is done is kept in {re.escape(str(place))}", program.err
-    )
-    assert "3 of 40 files were done before" in on_folder.finish().err
+    place = tmp_path / "tmp" / f"lastcall-{os.getuid()}" / "demo.db"
+    said = f"lastcall: Not a directory: {state_home / 'lastcall'}. What is done is kept in {place}."
+    assert said in on_folder.finish().err
+    assert place.exists()
 
 
 def test_a_temporary_folder_of_somebody_else_is_refused(
@@ -442,8 +486,8 @@ def test_a_temporary_folder_of_somebody_else_is_refused(
     for name in ("tmp", "elsewhere"):
         (tmp_path / name).mkdir()
     (tmp_path / "tmp" / f"lastcall-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    line = one_clear_line(folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    line = refusal(folder)
     assert "somebody else's folder" in line and "--db" in line
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
@@ -469,11 +513,11 @@ main()
     assert f"What is done is kept in {tmp_path / 'tmp'}" in program.err
 
 
-def one_clear_line(folder: Path, *arguments: object) -> str:
-    with demo(folder, "--once", *arguments) as program:
-        assert program.wait() == 2
-    assert (program.out, program.err.count("\n")) == ("", 1)
-    return program.err
+def refusal(folder: Path, *, db: Path | None = None, fresh: bool = False) -> str:
+    """What the command says when it does not even begin, asked in this process to save the start of another."""
+    with pytest.raises(CannotStart) as refused:
+        run_demo(folder, once=True, as_json=False, port=0, limit=1, db=db, fresh=fresh)
+    return str(refused.value)
 
 
 def test_a_damaged_database_is_one_clear_line_and_fresh_helps(folder: Path, state_home: Path) -> None:
@@ -485,8 +529,10 @@ def test_a_damaged_database_is_one_clear_line_and_fresh_helps(folder: Path, stat
     database = state_home / "lastcall" / "demo.db"
     database.parent.mkdir(parents=True)
     database.write_bytes(b"no database at all" * 1000)
-    line = one_clear_line(folder)
-    assert str(database) in line and "--fresh" in line and "--db" in line
+    with demo(folder, "--once") as program:
+        assert program.wait() == 2
+    assert (program.out, program.err.count("\n")) == ("", 1)
+    assert all(word in program.err for word in (str(database), "--fresh", "--db"))
     with demo(folder, "--once", "--fresh") as program:
         assert program.wait() == 0
     assert "40 of 40 files analysed in this run" in program.err
@@ -501,7 +547,7 @@ def test_a_database_damaged_inside_is_known_as_ours(folder: Path, tmp_path: Path
     with database.open("r+b") as file:
         file.seek(4096)
         file.write(b"rubbish!" * 4096)
-    assert "--fresh" in one_clear_line(folder, "--db", database)
+    assert "--fresh" in refusal(folder, db=database)
     with demo(folder, "--once", "--db", database, "--fresh") as program:
         assert program.wait() == 0
 
@@ -510,8 +556,7 @@ def test_other_people_s_files_are_never_moved_away(folder: Path, tmp_path: Path)
     """--db names a text by mistake: refused, with --fresh too, and the text is as it was."""
     notes = tmp_path / "notes.txt"
     notes.write_text("my notes\n" * 1000)
-    for arguments in ([], ["--fresh"]):
-        line = one_clear_line(folder, "--db", notes, *arguments)
-        assert "Choose another file with --db" in line
+    for fresh in (False, True):
+        assert "Choose another file with --db" in refusal(folder, db=notes, fresh=fresh)
     assert notes.read_text() == "my notes\n" * 1000
-    assert "no folder" in one_clear_line(folder, "--db", tmp_path / "nowhere" / "demo.db")
+    assert "no folder" in refusal(folder, db=tmp_path / "nowhere" / "demo.db")

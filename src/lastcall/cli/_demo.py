@@ -11,6 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from rich.console import Console
@@ -246,16 +247,9 @@ class _Demo:
         with Progress(
             *columns, TextColumn("[dim]{task.fields[latest]}"), console=self._notes, transient=True
         ) as bar:
-            task = bar.add_task("listing", total=None, latest="")
+            task = bar.add_task(**_bar_values(self._study.progress()))
             async for now in self._study.updates():
-                latest = now["latest"].replace("[", r"\[")
-                bar.update(
-                    task,
-                    description=now["state"],
-                    completed=now["done"],
-                    total=now["of"] or None,
-                    latest=latest,
-                )
+                bar.update(task, **_bar_values(now))
 
     async def _progress_lines(self) -> None:
         next_line = 0
@@ -282,3 +276,13 @@ class _Demo:
 
     def _say(self, text: str) -> None:
         self._notes.print(text, markup=False, soft_wrap=True)
+
+
+def _bar_values(now: dict[str, Any]) -> dict[str, Any]:
+    latest = now["latest"].replace("[", r"\[")
+    return {
+        "description": now["state"],
+        "completed": now["done"],
+        "total": now["of"] or None,
+        "latest": latest,
+    }

@@ -10,7 +10,11 @@ General layout (imports go up this list only):
     summary.py     the sentences that say most
     analysis.py    one file: all of the above
     report.py      all files: the report, as JSON and as a text to read out
-    app.py         the service; the file to copy from
+    job.py         the durable job: list, analyse each file, compare; the file to copy a job from
+    study.py       one analysis as one process sees it: begun or found, followed to its end
+    database.py    where it is kept
+    app.py         the service around it; the file to copy an app from
 
-Everything above ``app.py`` is plain, synchronous Python that knows nothing of asyncio.
+Everything above ``job.py`` is plain, synchronous Python that knows nothing of asyncio. What the steps of the job return
+(``Corpus``, ``FileAnalysis``, ``Skipped``, ``Report``) survives JSON unchanged.
 """

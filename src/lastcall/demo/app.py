@@ -21,8 +21,8 @@ from lastcall.engines.sqlite import SqliteEngine
 from lastcall.fastapi import StreamResponse, install
 from lastcall.jobs import Jobs
 
-# What one file or one report may take; they have no pictures, but as many definitions as somebody wrote.
-_PAYLOAD_BYTES_MAX = 256 << 20
+# One file may have a hundred thousand definitions, and a report has those of all files.
+PAYLOAD_BYTES_MAX = 256 << 20
 
 
 def build(
@@ -41,7 +41,7 @@ def build(
     """
     manager = manager or TaskManager(name="lastcall demo", plan=ShutdownPlan(drain=10, cancel=3, close=2))
     engine = SqliteEngine(str(database or usual_place().path))
-    jobs = Jobs(engine, max_payload_bytes=_PAYLOAD_BYTES_MAX)
+    jobs = Jobs(engine, max_payload_bytes=PAYLOAD_BYTES_MAX)
     study = Study(path, jobs, manager, limit=limit)
 
     @asynccontextmanager
@@ -49,6 +49,7 @@ def build(
         await study.begin()
         async with jobs.worker(concurrency=1, queues=[study.queue]):
             manager.create_task(study.follow(), name="follow the job", daemon=True)
+            manager.create_task(study.hear_of_stop(), name="hear of a stop", daemon=True)
             yield
 
     app = FastAPI(title="lastcall demo", lifespan=lifespan)

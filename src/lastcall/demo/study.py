@@ -28,7 +28,9 @@ class Study:
         self.folder = None if path is None else quoted(path.resolve())
         # A queue for each folder: this process runs the analysis it was asked for, and no other that was left behind.
         self.queue = f"demo {_digest(self.folder or 'python ' + quoted(Path(sysconfig.get_path('stdlib'))))}"
-        self.state = "listing"  # then "analysing", "comparing", and at last "done", "failed" or "stopped"
+        self.state = (
+            "listing"  # then "analysing", "comparing", "stopping"; at last "done", "failed" or "stopped"
+        )
         self.done = 0
         self.of = 0
         self.latest = ""
@@ -39,6 +41,7 @@ class Study:
         self._jobs = jobs
         self._analyse = declare(jobs, manager, queue=self.queue, limit=limit, read_here=self.read_here)
         self._job: Job[Report] | None = None
+        self._stopping = False
         self._changed = asyncio.Event()
 
     # --- its job ---------------------------------------------------------------------------------------
@@ -53,9 +56,9 @@ class Study:
         last = next(iter(await self._jobs.find(queue=self.queue, limit=1)), None)
         goes_on = last is not None and not last.status.final and not fresh
         # Of two that begin at once, both name the same predecessor, and so both get the same job.
-        key = (
-            last.key if last is not None and goes_on else f"{self.queue} after {last.id if last else 'none'}"
-        )
+        key = f"{self.queue} after {last.id if last else 'none'}"
+        if last is not None and goes_on:
+            key = last.key or key
         self._job = await self._analyse.options(key=key).submit(self.folder)
         if goes_on:
             await self._take_stock()
@@ -92,6 +95,13 @@ class Study:
             self.latest = ""
             self._wake()
 
+    async def hear_of_stop(self) -> None:
+        """Pass the news of a shutdown on, so that the streams have something to end with, at once."""
+        await current_shutdown().wait()
+        if not self.ended:
+            self._stopping = True
+            self._tell(self.done, self.of)
+
     # --- what is known ---------------------------------------------------------------------------------
 
     @property
@@ -103,11 +113,14 @@ class Study:
         return {"state": self.state, "done": self.done, "of": self.of, "latest": self.latest}
 
     async def updates(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the progress whenever it changes. A slow reader misses steps, never the last one."""
+        """Yield the progress whenever it changes. A slow reader misses steps, never the last one.
+
+        A request is let go at a stop; who is no part of the shutdown goes on to the end.
+        """
         while True:
             changed, ended = self._changed, self.ended
             yield self.progress()
-            if ended:
+            if ended or current_shutdown().requested:
                 return
             await changed.wait()
 
@@ -123,7 +136,8 @@ class Study:
     def _tell(self, done: int, of: int, latest: str = "") -> None:
         # The log has the whole past, and files end in any order: what is known never goes back.
         self.done, self.of = max(self.done, done), of
-        self.state, self.latest = "analysing" if self.done < of else "comparing", latest
+        self.state = "stopping" if self._stopping else "analysing" if self.done < of else "comparing"
+        self.latest = latest
         self._wake()
 
     def _wake(self) -> None:
