@@ -133,7 +133,7 @@ class Chaos:
         self._unknown = self._jobs.task(name="unknown")(_unknown)
         self._workers: list[Child] = []
         self._attacked: set[int] = set()
-        self._killed: set[int] = set()
+        self._killed: set[Child] = set()
         self._attacks: Counter[str] = Counter()
         self._submitted: list[tuple[str, Job[Any]]] = []
         self._read: dict[str, list[int]] = {}
@@ -255,14 +255,17 @@ class Chaos:
             asyncio.get_running_loop().call_later(self._random.uniform(0.0, 0.3), self._start)
 
     def _judge_exit(self, worker: Child) -> None:
-        if worker.code == (-9 if worker.pid in self._killed else 0):
+        if worker.code == (-9 if worker in self._killed else 0):
             return
-        lines = [line.what for line in self._lines() if line.pid == worker.pid]
-        if worker.code != -9 or "poison" not in lines:
-            self._bad_exits.append(f"{worker.pid} exited with {worker.code} after {lines[-3:]}")
+        told = [line.what for line in self._lines() if line.pid == worker.pid]
+        poisoned = worker.code == -9 and "poison" in told
+        # Before `lastcall.run` a signal finds nobody who could take it.
+        stopped_early = worker.code == -signal.SIGTERM and told[-1] in ("boot", "stopped")
+        if not poisoned and not stopped_early:
+            self._bad_exits.append(f"{worker.pid} exited with {worker.code} after {told[-3:]}")
 
     def _kill(self, worker: Child) -> None:
-        self._killed.add(worker.pid)
+        self._killed.add(worker)
         self._ledger.write("killed", pid=worker.pid)
         worker.send(signal.SIGKILL)
 

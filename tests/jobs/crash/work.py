@@ -2,7 +2,8 @@
 
 `rich` has one of everything: steps one after the other and side by side, one in a thread, events, a sleep, messages, a
 transaction with a table of the user's own, children, a failure that is retried, and the policies `once` and `continue`.
-`plain` is a row of short steps, `long` one of given length; `poison` takes its process down with it.
+`plain` is a row of short steps, `long` waits for the test and `attentive` for its stop; `poison` takes its process down
+with it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Work:
         self.rich = jobs.task(name="rich", retries=3, backoff=SOON, **ENDLESS)(self._rich)
         self.plain = jobs.task(name="plain", **ENDLESS)(self._plain)
         self.long = jobs.task(name="long", **ENDLESS)(self._long)
+        self.attentive = jobs.task(name="attentive", **ENDLESS)(self._attentive)
         self.child = jobs.task(name="child", **ENDLESS)(self._child)
         self.failing = jobs.task(name="failing", retries=1, backoff=SOON, **ENDLESS)(self._failing)
         self.poison = jobs.task(name="poison", max_lost=3)(self._poison)
@@ -110,6 +112,12 @@ class Work:
         await ctx.step(self.add, 0, 0, name="after")
         return pid
 
+    async def _attentive(self, ctx: Context) -> int:
+        """A step that lasts until its process is told to stop; then another one."""
+        pid = await ctx.step(self.until_told, name="until told")
+        await ctx.step(self.add, 0, 0, name="after")
+        return pid
+
     async def _child(self, ctx: Context, number: int) -> int:
         return await ctx.step(self.square, number)
 
@@ -148,12 +156,16 @@ class Work:
             return number * 2
 
     async def pausing(self, number: int, seconds: float) -> int:
-        context, until = current_context(), time.monotonic() + seconds
         with self._ledger.effect():
-            if not await context.shutdown.sleep(seconds):
-                self._ledger.write("job told", "", context.job_id, context.attempt)
-                await asyncio.sleep(max(0.0, until - time.monotonic()))
+            await asyncio.sleep(seconds)
             return number
+
+    async def until_told(self) -> int:
+        context = current_context()
+        with self._ledger.effect():
+            await context.shutdown.wait()
+            self._ledger.write("job told", str(context.shutdown.reason), context.job_id, context.attempt)
+            return os.getpid()
 
     async def at_gate(self, gate: str) -> int:
         context = current_context()
