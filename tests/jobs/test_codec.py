@@ -29,10 +29,9 @@ from lastcall.jobs._codec import (
     dump_error,
     dump_plain,
     fingerprint_text,
-    hints_of,
     load_plain,
-    return_hint_of,
 )
+from lastcall.jobs._function import hints_of, return_hint_of
 from tests.support.ids import stable
 
 NAN = float("nan")
@@ -159,6 +158,10 @@ VALUES = [
     (dict[int, Order], {7: Order(number=1)}),
     (dict[Colour, int], {Colour.RED: 1}),
     (set[int], {3, 1, 2}),
+    (set[float], {1.5, math.inf}),
+    (set[bytes], {b"\xff", b""}),
+    (set[dt.date], {dt.date(2026, 1, 2), dt.date(2025, 1, 2)}),
+    (list[set[Colour] | None], [{*Colour}, None, set()]),
     (frozenset[str], frozenset({"a", "b"})),
     (tuple[int, str], (1, "1")),
     (tuple[int, ...], ()),
@@ -588,6 +591,29 @@ def test_the_annotations_of_a_partial_are_its_functions() -> None:
     assert codec.dump((), {"b": "5"}) == '{"b":5}'
 
 
+def test_sets_are_written_in_one_order() -> None:
+    """The same arguments are the same text in every process, or their key would be refused there."""
+    program = (
+        "from tests.jobs.test_codec import *\n"
+        "def work(a: set[str], b: 'list[frozenset[int | str]] | None', c: Annotated[set, 1], d, *e: set[Colour],"
+        " **f: dict[str, tuple[set[str], ...]]): ...\n"
+        "words = {'a', 'b', 'c', 'd', 'e', 'f'}\n"
+        "args = words, [frozenset({1, 'x', 'y'})], words, {'in': [words]}, {*Colour}\n"
+        "codec = codec_of(work)\n"
+        "text = codec.dump(args, {'more': {'x': (words,)}})\n"
+        "assert codec.load(text)[0][:3] == args[:3], text\n"
+        "print(text)"
+    )
+    found = {in_another_process(program, seed) for seed in ("1", "2", "3")}
+    assert len(found) == 1, found
+
+
+def in_another_process(program: str, seed: str) -> bytes:
+    """What a program prints when sets have another order."""
+    env = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}
+    return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True).stdout
+
+
 # --- steps' names and errors ---------------------------------------------------------------------------
 
 
@@ -598,15 +624,7 @@ def test_the_name_of_a_step_is_the_same_in_every_process() -> None:
         "words = {'a', 'b', 'c', 'd', 'e', 'f'}\n"
         "print(fingerprint_text(({'in': [words]}, frozenset({frozenset({'x', 'y', 'z'}), 1}), b'\\xff', object())))"
     )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
+    found = {in_another_process(program, seed) for seed in ("1", "2", "3")}
     assert len(found) == 1, found
 
 

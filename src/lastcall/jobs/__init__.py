@@ -4,8 +4,8 @@ General layout:
 
 - `_state`, `_rows`, `_engine` are the words, the values and the verbs of the port to where jobs are kept; `_policy`
   the decisions that engines take inside their transactions.
-- `_settings`, `_codec`, `_declaration`, `_job`, `_jobs` are what users hold: tasks, handles, `Jobs`. `_client` is what
-  these share: the open engine and the news.
+- `_settings`, `_function`, `_codec`, `_declaration`, `_job`, `_jobs` are what users hold: tasks, handles, `Jobs`.
+  `_client` is what these share: the open engine and the news.
 - `_steps`, `_attempt`, `_context`, `_executor`, `_process` run one attempt.
 - `_fetcher`, `_lease`, `_outbox`, `_scheduler`, `_pruner`, `_worker` are a worker and its services.
 

@@ -7,13 +7,11 @@ error that names the function, before anything is written.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence, Set
 from inspect import Parameter
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -22,12 +20,14 @@ from pydantic import (
     PydanticUserError,
     TypeAdapter,
     ValidationError,
+    WrapSerializer,
     create_model,
 )
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from .._core._diagnose import error_text
 from ..exceptions import BadArguments, BadDeclaration, BadResult
+from ._function import name_of, signature_without
 from ._settings import shown
 
 # NaN and infinity as words and bytes as base64, so that what is read back is what was written.
@@ -49,48 +49,6 @@ _CERTAIN_CHARACTERS = 4000
 # An error is for reading. What is cut off is told.
 _MESSAGE_CHARACTERS = 10_000
 _TRACEBACK_CHARACTERS = 50_000
-
-
-def name_of(fn: Callable[..., Any]) -> str:
-    """How messages call a function."""
-    inner = bare(fn)
-    return str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
-
-
-def bare(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function inside a partial."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return fn
-
-
-def hints_of(fn: Callable[..., Any], localns: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The annotations of a function, as types. Raises `BadDeclaration` for a name that means nothing."""
-    target = _annotated(fn)
-    try:
-        return typing.get_type_hints(target, localns=dict(localns or {}), include_extras=True)
-    except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        raise BadDeclaration(
-            f"the annotations of {name_of(fn)} cannot be resolved: {error}; "
-            "define or import the type at module level"
-        ) from error
-
-
-def return_hint_of(fn: Callable[..., Any]) -> Any:
-    """What a function says it returns; Any if it says nothing. Its other annotations need not mean anything here."""
-    target = _annotated(fn)
-    written = getattr(target, "__annotations__", {}).get("return", Any)
-    if not isinstance(written, str):
-        return written
-    only = types.FunctionType((lambda: None).__code__, getattr(target, "__globals__", {}), name_of(fn))
-    only.__annotations__ = {"return": written}
-    return hints_of(only)["return"]
-
-
-def _annotated(fn: Callable[..., Any]) -> Any:
-    """What has the annotations of a callable."""
-    fn = bare(fn)
-    return fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
 
 
 class ValueCodec:
@@ -141,7 +99,7 @@ class ArgumentsCodec:
 
     def __init__(self, fn: Callable[..., Any], skip: int, hints: Mapping[str, Any]) -> None:
         self._name = name_of(fn)
-        self.signature = signature = _signature_without(fn, skip)
+        self.signature = signature = signature_without(fn, skip)
         parameters = list(signature.parameters.values())
         self._positional = [p.name for p in parameters if p.kind in _POSITIONAL]
         self._positional_only = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_ONLY]
@@ -304,14 +262,8 @@ def _readable(text: str, most: int) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _signature_without(fn: Callable[..., Any], skip: int) -> inspect.Signature:
-    signature = inspect.signature(fn)
-    return signature.replace(
-        parameters=list(signature.parameters.values())[skip:], return_annotation=inspect.Signature.empty
-    )
-
-
 def _field(parameter: Parameter, hint: Any) -> Any:
+    hint = _steady(hint)
     if parameter.kind is Parameter.VAR_POSITIONAL:
         return list[hint], Field(default=None, alias=parameter.name)
     if parameter.kind is Parameter.VAR_KEYWORD:
@@ -321,6 +273,28 @@ def _field(parameter: Parameter, hint: Any) -> Any:
     return hint, Field(
         default=None, alias=parameter.name
     )  # left out when it is not given: the function has it
+
+
+def _steady(annotation: Any) -> Any:
+    """The same type, whose sets are written in one order: keys and the names of children are compared by the text.
+
+    Not those inside models and dataclasses, which write themselves.
+    """
+    if annotation is Any:
+        return Annotated[Any, WrapSerializer(lambda value, write: write(_in_order(value)), when_used="json")]
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return Annotated[(_steady(inside[0]), *inside[1:])]
+    if annotation in (set, frozenset) or origin in (set, frozenset):
+        return Annotated[
+            annotation,
+            WrapSerializer(lambda value, write: sorted(write(value), key=to_json), when_used="json"),
+        ]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_steady(item) for item in inside)]  # noqa: UP007
+    if origin in (list, tuple, dict):
+        return origin[tuple(_steady(item) for item in inside)]
+    return annotation
 
 
 def _certain(annotation: Any) -> bool:

@@ -15,8 +15,9 @@ from .._core._scope import Shutdown
 from .._core._state import StopReason
 from ..exceptions import BadDeclaration, NotInJob, StepUnknownOutcome
 from ._attempt import Attempt, Crew, current_attempt, persist
-from ._codec import ValueCodec, bare, dump_error, dump_plain, load_plain, name_of, return_hint_of
+from ._codec import ValueCodec, dump_error, dump_plain, load_plain
 from ._engine import SupportsTransactions
+from ._function import bare, name_of, return_hint_of
 from ._ids import new_id
 from ._job import Decision, Job, decision_name, result_of
 from ._rows import EventRow, NewEvent, StepRecord, StepRow, Wait

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from inspect import Parameter
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
@@ -15,10 +13,10 @@ from .._core._roster import Roster
 from .._core._scope import current_scope
 from ..exceptions import BadArguments, BadDeclaration, UnknownEngine, UnknownTaskName
 from ._client import Client
-from ._codec import bare
 from ._context import Context, is_coroutine_function
 from ._declaration import Call, ContextTask, PlainTask, Task
 from ._engine import Engine
+from ._function import check_function, default_name, names_around
 from ._ids import new_id
 from ._job import Job, JobInfo, info_of
 from ._process import check_importable
@@ -184,14 +182,14 @@ class Jobs:
 
     def _declare(self, fn: Callable[..., Any], declared: dict[str, Any]) -> Task[Any, Any]:
         settings = _settings(fn, declared)
-        _check_function(fn, settings.name)
+        check_function(fn, settings.name)
         key = (settings.name, settings.version)
         if key in self._tasks:
             raise BadDeclaration(
                 f"the task name {settings.name!r} (version {settings.version!r}) is used twice, by "
                 f"{self._tasks[key].fn.__module__} and {fn.__module__}; give one of them another name= or version="
             )
-        localns = _names_around(fn)
+        localns = names_around(fn, __name__)
         takes_context = _takes_context(fn)
         _check_run(fn, settings, takes_context)
         kind = ContextTask if takes_context else PlainTask
@@ -336,7 +334,7 @@ def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
     if unknown:
         raise BadDeclaration(f"jobs.task has no option {sorted(unknown)[0]!r}")
     if given.get("name") is None:
-        given["name"] = _default_name(fn)
+        given["name"] = default_name(fn)
     if given.get("backoff") is None:
         given["backoff"] = Backoff()
     give_up_on = given.get("give_up_on", ())
@@ -354,42 +352,6 @@ def _check_label(label: Any) -> None:
         or not all(isinstance(part, str) for part in label)
     ):
         raise BadDeclaration(f"find(label) is a pair of texts, name and value, not {label!r}")
-
-
-def _default_name(fn: Callable[..., Any]) -> str:
-    qualname: str = getattr(fn, "__qualname__", "<callable>")
-    name = qualname.rpartition("<locals>.")[2]
-    if "<" in name:
-        raise BadDeclaration(
-            f"{fn!r} has no name of its own under which its jobs could be stored; give it a name="
-        )
-    return name
-
-
-def _check_function(fn: Callable[..., Any], name: str) -> None:
-    """Raises `BadDeclaration` for what can never run as a task."""
-    where = f"task {name!r}: "
-    inner = bare(fn)
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        raise BadDeclaration(f"{where}a generator has no result to store; emit events, or return a list")
-    try:
-        parameters = list(inspect.signature(fn).parameters.values())
-    except (ValueError, TypeError) as error:
-        raise BadDeclaration(f"{where}{fn!r} does not tell its parameters: {error}") from None
-    if parameters and parameters[0].name in ("self", "cls") and parameters[0].annotation is Parameter.empty:
-        raise BadDeclaration(
-            f"{where}it is a method, and {parameters[0].name!r} is nothing that could be stored; declare a function"
-        )
-
-
-def _names_around(fn: Callable[..., Any]) -> Mapping[str, Any] | None:
-    """The local names where a nested function is declared, by which its annotations are read; a module's need none."""
-    if "<locals>" not in getattr(bare(fn), "__qualname__", ""):
-        return None
-    frame = sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    return dict(frame.f_locals)
 
 
 def _takes_context(fn: Callable[..., Any]) -> bool:

@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..exceptions import BadDeclaration, StepCollision, StepMismatch
-from ._codec import fingerprint_text, name_of
+from ._codec import fingerprint_text
+from ._function import name_of
 from ._rows import StepRow
 from ._state import StepStatus
 
