@@ -187,7 +187,7 @@ def test_a_write_is_looked_at_again_until_its_commit_shows(monkeypatch: pytest.M
     lookout.begin(connection)  # type: ignore[arg-type]
     assert lookout.wait_seconds() is None
     lookout.poll_seconds = 1.0
-    lookout.nudged = True
+    lookout.nudge()
     pauses = []
     for _ in range(12):
         assert not lookout.look(connection)  # type: ignore[arg-type]
@@ -195,7 +195,7 @@ def test_a_write_is_looked_at_again_until_its_commit_shows(monkeypatch: pytest.M
         assert pause is not None
         pauses.append(round(pause, 3))
         now += pause
-    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 1.0, 1.0, 1.0]
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 1.0]
     version = 2
     assert lookout.look(connection)  # type: ignore[arg-type]
     assert not lookout.look(connection)  # type: ignore[arg-type]

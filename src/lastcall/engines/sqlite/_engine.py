@@ -64,7 +64,7 @@ _PRUNE_SLICES = 25
 # The order within one commit: what is new, what was done, how it ended, everything else, and last who takes what.
 _SUBMIT = Verb(0, submit)
 _STEP = Verb(1, each(record_step))
-_APPEND = Verb(1, each(append_events))
+_APPEND = Verb(1, append_events)
 _FINISH = Verb(2, finish)
 _CANCEL = Verb(3, each(cancel))
 _RETRY = Verb(3, each(retry))

@@ -4,8 +4,8 @@ Who calls it: the writer thread, between batches. The number changes only throug
 are never taken for news.
 
 Another process's write to the log is seen before its commit is: it writes, then syncs, then makes the commit
-visible, and only the write can be watched. So a nudge that finds nothing is followed by more looks, each after
-twice the time. Regular polling is the truth beneath.
+visible, and only the write can be watched. So a nudge is followed by more looks, each after twice the time, until
+that is as long as between the regular ones, which are the truth beneath.
 """
 
 from __future__ import annotations
@@ -14,18 +14,25 @@ import sqlite3
 import time
 
 _FIRST_SECONDS = 0.001
-_LAST_SECONDS = 0.3
 
 
 class Lookout:
-    """`poll_seconds`: look at least so often; None: never. `nudged`: set from the loop, look at once."""
+    """`poll_seconds`: look at least so often; None: never. It and `nudge` are for the loop, the rest for the thread."""
 
     def __init__(self) -> None:
         self.poll_seconds: float | None = None
-        self.nudged = False
+        self._nudges = self._nudges_seen = 0
         self._version: int | None = None
-        self._again_seconds: float | None = None
+        self._pause_seconds = _FIRST_SECONDS
         self._looked_at = 0.0
+
+    def nudge(self) -> None:
+        """Look at once. Counted, because a flag could be set in the moment in which it is taken down."""
+        self._nudges += 1
+
+    @property
+    def is_nudged(self) -> bool:
+        return self._nudges != self._nudges_seen
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """A connection was opened; what it sees now is no news."""
@@ -35,26 +42,22 @@ class Lookout:
         """How long to sleep until the next look; None: until called."""
         if self.poll_seconds is None:
             return None
-        pause = self.poll_seconds if self._again_seconds is None else self._again_seconds
-        return max(0.0, self._looked_at + min(pause, self.poll_seconds) - time.monotonic())
+        pause = min(self._pause_seconds, self.poll_seconds)
+        return max(0.0, self._looked_at + pause - time.monotonic())
 
     def look(self, connection: sqlite3.Connection) -> bool:
         """Whether somebody else has committed since the last look."""
+        nudges = self._nudges
         if self.poll_seconds is None:
             return False
         self._looked_at = time.monotonic()
-        nudged, self.nudged = self.nudged, False
-        version = _data_version(connection)
-        news = version != self._version
-        self._version = version
-        if news or self._again_seconds is None:
-            self._again_seconds = _FIRST_SECONDS if nudged else None
-        elif nudged:
-            self._again_seconds = _FIRST_SECONDS
-        else:
-            doubled = self._again_seconds * 2
-            self._again_seconds = doubled if doubled < _LAST_SECONDS else None
-        return news
+        self._pause_seconds *= 2
+        if nudges != self._nudges_seen:
+            self._nudges_seen = nudges
+            self._pause_seconds = _FIRST_SECONDS
+        self._pause_seconds = min(self._pause_seconds, self.poll_seconds)
+        before, self._version = self._version, _data_version(connection)
+        return self._version != before
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

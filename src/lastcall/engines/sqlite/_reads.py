@@ -47,9 +47,9 @@ _COUNTED = {
     JobStatus.SCHEDULED: "lastcall_job INDEXED BY lastcall_job_due WHERE status = 'scheduled'",
     JobStatus.QUEUED: "lastcall_job INDEXED BY lastcall_job_claim WHERE status = 'queued' AND held = 0",
     JobStatus.RUNNING: "lastcall_job INDEXED BY lastcall_job_running WHERE status = 'running'",
-    JobStatus.WAITING: "lastcall_job INDEXED BY lastcall_job_waiting WHERE status = 'waiting'",
-    JobStatus.FAILED: "lastcall_job INDEXED BY lastcall_job_failed WHERE status = 'failed'",
-    JobStatus.CANCELLED: "lastcall_job INDEXED BY lastcall_job_cancelled WHERE status = 'cancelled'",
+    JobStatus.WAITING: "lastcall_job INDEXED BY lastcall_job_aside WHERE status = 'waiting'",
+    JobStatus.FAILED: "lastcall_job INDEXED BY lastcall_job_aside WHERE status = 'failed'",
+    JobStatus.CANCELLED: "lastcall_job INDEXED BY lastcall_job_aside WHERE status = 'cancelled'",
 }
 _HELD = """lastcall_job INDEXED BY lastcall_job_limit
     WHERE limit_key IS NOT NULL AND held = 1 AND status IN ('queued', 'running')"""
@@ -89,9 +89,9 @@ def find(connection: sqlite3.Connection, query: JobQuery) -> list[JobRow]:
 _INDEXES = {
     JobStatus.RUNNING: "INDEXED BY lastcall_job_running",
     JobStatus.SCHEDULED: "INDEXED BY lastcall_job_due",
-    JobStatus.WAITING: "INDEXED BY lastcall_job_waiting",
-    JobStatus.FAILED: "INDEXED BY lastcall_job_failed",
-    JobStatus.CANCELLED: "INDEXED BY lastcall_job_cancelled",
+    JobStatus.WAITING: "INDEXED BY lastcall_job_aside",
+    JobStatus.FAILED: "INDEXED BY lastcall_job_aside",
+    JobStatus.CANCELLED: "INDEXED BY lastcall_job_aside",
 }
 
 

@@ -62,10 +62,9 @@ _VERSION_1 = (
         WHERE status = 'queued' AND held = 0""",
     "CREATE INDEX lastcall_job_running ON lastcall_job (lane, worker) WHERE status = 'running'",
     "CREATE INDEX lastcall_job_due ON lastcall_job (due_at, lane) WHERE status = 'scheduled'",
-    # Not one for all three: a condition with IN and three words costs every job, at every change, more than the index.
-    "CREATE INDEX lastcall_job_waiting ON lastcall_job (n, lane) WHERE status = 'waiting'",
-    "CREATE INDEX lastcall_job_failed ON lastcall_job (n, lane) WHERE status = 'failed'",
-    "CREATE INDEX lastcall_job_cancelled ON lastcall_job (n, lane) WHERE status = 'cancelled'",
+    # Written with OR: an IN of three words costs every change of every job, in it or not, more than the index does.
+    """CREATE INDEX lastcall_job_aside ON lastcall_job (status, n, lane)
+        WHERE status = 'waiting' OR status = 'failed' OR status = 'cancelled'""",
     "CREATE UNIQUE INDEX lastcall_job_key ON lastcall_job (key, key_task) WHERE key IS NOT NULL",
     """CREATE INDEX lastcall_job_limit ON lastcall_job (limit_key, held, priority DESC)
         WHERE limit_key IS NOT NULL AND status IN ('queued', 'running')""",

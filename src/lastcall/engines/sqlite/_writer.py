@@ -109,7 +109,7 @@ class Writer:
 
     def nudge(self) -> None:
         """Somebody has written to the log, we or another: look who it was."""
-        self.lookout.nudged = True
+        self.lookout.nudge()
         if self._asleep:
             self._ring()
 
@@ -170,7 +170,7 @@ class Writer:
             except Empty:
                 self._asleep = False
                 return []
-            if self.lookout.nudged:
+            if self.lookout.is_nudged:
                 break
         waiting = self._waiting
         return [waiting.popleft() for _ in range(len(waiting))]
