@@ -246,6 +246,7 @@ async def test_a_cancel_before_the_first_line_ran(store: Store) -> None:
     @jobs.task
     async def work(what: str) -> str:
         called.append(what)
+        await asyncio.sleep(60 if what == "cancelled" else 0)
         return what
 
     async with jobs.worker(concurrency=1) as worker:

@@ -233,6 +233,13 @@ class Attempt:
                 self.steps = Steps(f"{claimed.id} ({claimed.task})", rows)
         return self.steps
 
+    async def call_in_thread(self, fn: Callable[[], T]) -> T:
+        """Call a blocking function as a part of this attempt. It hears of a cancel by `current_shutdown()`."""
+        assert self.record is not None
+        # A thread can only be woken at the node that it waits at; one made at the cancel would come too late.
+        self.crew.roster.own_node(self.record)
+        return await self.crew.lane.call(fn)
+
     # --- leaving ---------------------------------------------------------------------------------------
 
     async def wait_for(self, wait: Wait) -> None:

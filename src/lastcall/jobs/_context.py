@@ -305,7 +305,7 @@ class Context:
             return await fn(*args), None
         returned: list[Any] = []
         try:
-            await self._attempt.crew.lane.call(lambda: returned.append(fn(*args)))
+            await self._attempt.call_in_thread(lambda: returned.append(fn(*args)))
         except asyncio.CancelledError as error:
             if not returned:
                 raise

@@ -118,9 +118,11 @@ class Executor:
         except KeyboardInterrupt:
             outcome = HandedOver()
             raise
-        except GeneratorExit:
-            attempt.ended = True  # its loop is gone, and nothing can be written any more
-            raise
+        except GeneratorExit as error:
+            if asyncio._get_running_loop() is None or asyncio.current_task() is not attempt.task:
+                attempt.ended = True  # collected, its loop is gone: nothing can be written any more
+                raise
+            outcome = self._outcome_of(attempt, error)
         except BaseException as error:
             outcome = self._outcome_of(attempt, error)
         finally:
@@ -163,7 +165,7 @@ class Executor:
         elif task.is_async and task.settings.run == "auto":
             value = await task.fn(*args, **kwargs)
         else:
-            value = await self._crew.lane.call(partial(task.fn, *args, **kwargs))
+            value = await attempt.call_in_thread(partial(task.fn, *args, **kwargs))
         if attempt.steps is not None and (forgotten := attempt.steps.forgotten()):
             logger.warning(
                 "%r has completed without asking for step %r, which is recorded", attempt, forgotten[0]
