@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..child import resident_bytes
 from . import program_floor, sqlite_floor
 from .marks import FOLDER_VARIABLE, folder, read_marks
-from .resident import resident_bytes
 from .workers import ROOT, last_line
 
 TIMEOUT_SECONDS = 900

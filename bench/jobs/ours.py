@@ -16,10 +16,10 @@ from lastcall.jobs import Context, Jobs, open_engine
 from lastcall.jobs._ids import new_id
 from lastcall.jobs._rows import AttemptEnd, ClaimRequest, HandedOver, NewJob, WorkerRow
 
+from ..child import resident_bytes
 from .marks import folder, mark, note
 from .peers.base import database_path, start_step, step_count, step_seconds, told
 from .program_floor import submit_all
-from .resident import resident_bytes
 from .sqlite_floor import Queue, file_bytes
 
 jobs = Jobs(f"sqlite:///{database_path()}")

@@ -34,13 +34,21 @@ def rows(run: Run) -> list[Row]:
         ours(run, done)
     for setting in run.settings:
         apart(run, setting, submits, processed)
-    against_huey(done, processed)
+    against_huey(run, done)
     return done.rows + submits.rows + processed.rows
 
 
 def program(run: Run) -> float:
     sizes = run.sizes
     answer = measure("program", count=sizes.jobs, submitters=sizes.submitters, concurrency=sizes.concurrency)
+    return float(answer["rate"])
+
+
+def ours_rate(run: Run) -> float:
+    sizes = run.sizes
+    answer = measure(
+        "ours_done", count=sizes.jobs, submitters=sizes.submitters, concurrency=sizes.concurrency
+    )
     return float(answer["rate"])
 
 
@@ -76,10 +84,7 @@ def ours(run: Run, block: Block) -> None:
             progress(f"throughput  {OURS}, round {number + 1} of {sizes.rounds}")
             if number % 2 == 0:
                 floors.append(program(run))
-            answer = measure(
-                "ours_done", count=sizes.jobs, submitters=sizes.submitters, concurrency=sizes.concurrency
-            )
-            values.append(float(answer["rate"]))
+            values.append(ours_rate(run))
             if number % 2:
                 floors.append(program(run))
     except PROBLEMS as error:
@@ -160,19 +165,29 @@ def measured(run: Run, setting: Setting, count: int) -> Apart:
     return Apart(submitted["rate"], len(numbers) / seconds, notes)
 
 
-def against_huey(done: Block, processed: Block) -> None:
-    """The goal that names a peer: from submit to done here, only the processing there."""
-    mine = next((row for row in done.rows if row.ours), None)
-    huey = next((row for row in processed.rows if row.contender == HUEY), None)
-    if mine is None or huey is None or mine.value is None or huey.value is None:
+def against_huey(run: Run, block: Block) -> None:
+    """The goal that names a peer: from submit to done here, only the processing there; turn by turn."""
+    huey = next((setting for setting in run.settings if setting.name == HUEY), None)
+    mine = next((setting for setting in run.settings if setting.ours), None)
+    if huey is None or mine is None or run.problem(huey) or run.problem(mine):
         return
-    done.add(
+    floors, values = [], []
+    try:
+        for number in range(run.sizes.peer_rounds):
+            progress(f"throughput  {OURS} and {HUEY}, round {number + 1} of {run.sizes.peer_rounds}")
+            floors.append(measured(run, huey, min(run.sizes.jobs, huey.count)).process)
+            values.append(ours_rate(run))
+    except PROBLEMS as error:
+        block.add_problem(OURS, str(error), failed=True, ours=True)
+        return
+    block.add(
         OURS,
-        [huey.value],
-        [mine.value],
+        floors,
+        values,
         floor_name=f"{HUEY}, processing only",
         goal=Goal("≥ 5×", ratio_at_least=5),
         durability=mine.durability,
-        count=mine.count,
+        count=run.sizes.jobs,
         ours=True,
+        note=mine.worker,
     )
