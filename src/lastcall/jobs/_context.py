@@ -309,8 +309,8 @@ class Context:
         except asyncio.CancelledError as error:
             if not returned:
                 raise
-            return await _awaited(returned[0]), error
-        return await _awaited(returned[0]), None
+            return await awaited(returned[0]), error
+        return await awaited(returned[0]), None
 
     async def _decision(
         self, key: str, row: StepRow, on_unknown: Callable[[], Awaitable[Decision]] | None
@@ -564,7 +564,7 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
-async def _awaited(value: Any) -> Any:
+async def awaited(value: Any) -> Any:
     """A plain function may return an awaitable (a decorated coroutine function does)."""
     return await value if inspect.isawaitable(value) else value
 

@@ -27,7 +27,7 @@ from .._core._state import StopReason
 from ..exceptions import BadArguments, BadDeclaration, BadResult, PayloadTooLarge, StepCollision, StepMismatch
 from ._attempt import Attempt, Crew, current_attempt
 from ._codec import dump_error
-from ._context import Context
+from ._context import Context, awaited
 from ._declaration import Task
 from ._process import run_in_process
 from ._rows import (
@@ -165,7 +165,7 @@ class Executor:
         elif task.is_async and task.settings.run == "auto":
             value = await task.fn(*args, **kwargs)
         else:
-            value = await attempt.call_in_thread(partial(task.fn, *args, **kwargs))
+            value = await awaited(await attempt.call_in_thread(partial(task.fn, *args, **kwargs)))
         if attempt.steps is not None and (forgotten := attempt.steps.forgotten()):
             logger.warning(
                 "%r has completed without asking for step %r, which is recorded", attempt, forgotten[0]

@@ -8,6 +8,7 @@ when this process ends, however: its end of the pipe tells it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -21,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from traceback import format_exception
 from typing import Any, NamedTuple
 
+from .._core._diagnose import error_text
 from .._core._manager import TaskManager
 from .._core._plan import ShutdownPlan
 from .._core._run import run as run_main
@@ -47,13 +49,20 @@ async def run_in_process(
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(theirs, order), name=repr(attempt), daemon=True)
     # In a thread: starting takes milliseconds, and an answer may be longer than a pipe holds. It ends with the process.
-    talk = partial(_talk, process, ours, theirs)
+    unwanted = threading.Event()
+    talk = partial(_talk, process, ours, theirs, unwanted)
     talking: asyncio.Task[_Answer | None] = asyncio.Task(attempt.crew.lane.call(talk), loop=attempt.crew.loop)
     try:
-        await _wait(process, talking, attempt.crew.cancel_grace_seconds)
+        await asyncio.wait({talking})
+    except asyncio.CancelledError:
+        # It is asked first, and killed after its grace. If it has not started yet, the thread finds it unwanted.
+        unwanted.set()
+        _signal(process.terminate)
+        await asyncio.wait({talking}, timeout=attempt.crew.cancel_grace_seconds * 0.8)
+        raise
     finally:
         if not talking.done():
-            _kill(process)
+            _signal(process.kill)
             await asyncio.wait({talking})
     answer = talking.result()
     if answer is None:
@@ -72,35 +81,32 @@ class _Answer(NamedTuple):
     told: str
 
 
-def _talk(process: BaseProcess, ours: Connection, theirs: Connection) -> _Answer | None:
-    """Start it, wait for its answer and its end. None: it died without one."""
+def _talk(
+    process: BaseProcess, ours: Connection, theirs: Connection, unwanted: threading.Event
+) -> _Answer | None:
+    """Start it, wait for its answer and its end. None: it died without one, or was not wanted any more."""
     with ours:
         with theirs:
+            if unwanted.is_set():
+                return None
             process.start()
+        if unwanted.is_set():
+            process.kill()
         try:
             answer: _Answer | None = ours.recv()
         except EOFError:
             answer = None
+        except Exception as error:  # what came cannot be read, although the process has tried that
+            answer = _Answer(False, RuntimeError(f"the answer of the process cannot be read: {error}"), "")
     process.join()
     return answer
 
 
-async def _wait(process: BaseProcess, talking: asyncio.Task[Any], grace_seconds: float) -> None:
-    """Until it has ended; a cancellation asks it first, and kills it after its grace."""
+def _signal(send: Callable[[], None]) -> None:
     try:
-        await asyncio.wait({talking})
-    except asyncio.CancelledError:
-        if process.is_alive():
-            process.terminate()
-            await asyncio.wait({talking}, timeout=grace_seconds * 0.8)
-        raise
-
-
-def _kill(process: BaseProcess) -> None:
-    try:
-        process.kill()
+        send()
     except (ValueError, AttributeError):
-        pass  # it was never started
+        pass  # it was never started, or has ended
 
 
 # --- in the other process ------------------------------------------------------------------------------
@@ -117,17 +123,26 @@ def _child(pipe: Connection, order: bytes) -> None:
         answer = _Answer(
             False, error if isinstance(error, Exception) else RuntimeError(repr(error)), _text(error)
         )
+    pipe.send_bytes(_pickled(answer))
+
+
+def _pickled(answer: _Answer) -> bytes:
+    """As it can be sent, and read: many exceptions can be pickled and not be made again."""
     try:
-        pipe.send(answer)
+        pickled = pickle.dumps(answer)
+        pickle.loads(pickled)
     except Exception as error:
-        pipe.send(_Answer(False, RuntimeError(f"the answer cannot be sent: {error}"), answer.told))
+        what = "result" if answer.succeeded else error_text(answer.value)
+        told = answer.told or _text(error)
+        return pickle.dumps(_Answer(False, RuntimeError(f"it cannot be sent to the worker: {what}"), told))
+    return pickled
 
 
 async def _call(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """In a manager, so that the function hears of SIGTERM by `current_shutdown()`; its errors are the parent's news."""
     plan = ShutdownPlan(drain=3600, cancel=0, close=0)
     async with TaskManager(plan=plan, on_error=lambda info, error: None) as manager:
-        if asyncio.iscoroutinefunction(fn):
+        if inspect.iscoroutinefunction(fn):
             return await manager.create_task(fn(*args, **kwargs))
         return await manager.run_in_thread(partial(fn, *args, **kwargs))
 
