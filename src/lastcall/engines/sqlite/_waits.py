@@ -29,7 +29,7 @@ _BEGIN_JOBS = "INSERT OR IGNORE INTO lastcall_wait_job (job_id, wait) VALUES (?,
 _MESSAGE = "SELECT n, data FROM lastcall_message WHERE job = ? AND name = ? ORDER BY n LIMIT 1"
 _DROP_MESSAGE = "DELETE FROM lastcall_message WHERE n = ?"
 _COMPLETE = """INSERT INTO lastcall_step (job, key, status, policy, main, attempt, started_at, ended_at, value)
-    VALUES (?, ?, ?, ?, 1, (SELECT attempt FROM lastcall_job WHERE n = ?1), ?, ?, ?)
+    VALUES (?, ?, ?, ?, 1, (SELECT attempt FROM lastcall_job WHERE n = ?), ?, ?, ?)
     ON CONFLICT (job, key) DO UPDATE SET status = excluded.status, ended_at = excluded.ended_at,
     value = excluded.value, error = NULL WHERE status <> 'completed'"""
 _DROP = "DELETE FROM lastcall_wait WHERE n = ?"
