@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from lastcall.exceptions import BadArguments, BadDeclaration, KeyConflict, PayloadTooLarge, UnknownJob
-from lastcall.jobs import Backoff, Context, Jobs, JobStatus
+from lastcall.jobs import Backoff, Context, Jobs, JobStatus, Rate
 from lastcall.testing import VirtualClock
 from tests.jobs.conftest import Store
+from tests.jobs.running import eventually
 
 AT_ONCE = Backoff(0)
 
@@ -715,3 +716,71 @@ async def test_labels_that_are_none(jobs: Jobs, store: Store) -> None:
         assert (await job.info()).labels == {"a": "", "b": "x" * 1000}
         assert [info.id for info in await jobs.find(label=("a", ""))] == [job.id]
         assert (await (await work.options(labels={}).submit()).info()).labels == {}
+
+
+# --- limits over all workers ---------------------------------------------------------------------------
+
+
+async def test_concurrency_of_a_task_over_all_workers(store: Store) -> None:
+    """Two processes with many free slots: of a task with `concurrency=2` two jobs run, and the rest waits."""
+    gate = asyncio.Event()
+    here, there = store.jobs(), store.jobs()
+
+    async def work(n: int) -> None:
+        await gate.wait()
+
+    async def free() -> None: ...
+
+    tasks = [jobs.task(concurrency=2)(work) for jobs in (here, there)]
+    others = [jobs.task(free) for jobs in (here, there)]
+    async with here.worker(), there.worker():
+        submitted = await here.submit_many(tasks[0].call(n) for n in range(5))
+        for other in (*others, *others):
+            await (await other.submit()).wait(timeout=20)
+        await eventually(lambda: here_and_there_run(here, 2))
+        counts = (await here.overview()).counts
+        assert counts["default", JobStatus.RUNNING] == 2 and counts["default", JobStatus.QUEUED] == 3
+        gate.set()
+        for job in submitted:
+            assert (await job.wait(timeout=20)).status is JobStatus.COMPLETED
+
+
+async def here_and_there_run(jobs: Jobs, count: int) -> bool:
+    return (await jobs.overview()).counts.get(("default", JobStatus.RUNNING), 0) >= count
+
+
+async def test_a_rate_over_all_workers(store: Store) -> None:
+    """Three begin per hour, over both processes; the fourth waits until the bucket has filled up again."""
+    clock = VirtualClock()
+    here, there = store.jobs(clock), store.jobs(clock)
+
+    async def work(n: int) -> None: ...
+
+    async def free() -> None: ...
+
+    tasks = [jobs.task(rate=Rate(3, seconds=3600))(work) for jobs in (here, there)]
+    others = [jobs.task(free) for jobs in (here, there)]
+
+    async def completed() -> int:
+        return len(await here.find(task="work", status="completed"))
+
+    async def at_least(count: int) -> bool:
+        return await completed() >= count
+
+    async def comes_to(count: int) -> None:
+        """So many complete, and then no more, although both workers look for work again and again."""
+        for other in (*others, *others):
+            await (await other.submit()).wait(timeout=20)
+        await eventually(lambda: at_least(count))
+        for other in (*others, *others):
+            await (await other.submit()).wait(timeout=20)
+        assert await completed() == count
+
+    async with here.worker(), there.worker():
+        for n in range(6):
+            await tasks[n % 2].submit(n)
+        await comes_to(3)
+        clock.advance(1201)
+        await comes_to(4)
+        clock.advance(100 * 3600)
+        await comes_to(6)
