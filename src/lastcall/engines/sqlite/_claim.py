@@ -30,8 +30,8 @@ _BEST = """SELECT n FROM lastcall_job WHERE lane = ? AND status = 'queued' AND h
     ORDER BY priority DESC, n LIMIT ?"""
 _BEST_OF_LANES = """SELECT job.n, job.priority FROM json_each(?) AS lane, lastcall_job AS job
     WHERE job.n IN (SELECT n FROM lastcall_job WHERE lane = lane.value AND status = 'queued' AND held = 0
-    ORDER BY priority DESC, n LIMIT ?2)
-    ORDER BY job.priority DESC, job.n LIMIT ?2"""
+    ORDER BY priority DESC, n LIMIT ?)
+    ORDER BY job.priority DESC, job.n LIMIT ?"""
 _TAKE = """UPDATE lastcall_job SET status = 'running', attempt = attempt + 1, worker = ?, started_at = ?
     WHERE n IN ({which}) RETURNING n, id, attempt, lane, args, priority, failures,
     attempt > 1 AND EXISTS (SELECT 1 FROM lastcall_step WHERE job = lastcall_job.n),
@@ -180,7 +180,7 @@ def _pay(store: Store, task: _Limited, count: int, full: bool) -> float | None:
 def _best(store: Store, lanes: list[int], limit: int) -> list[tuple[int, int]]:
     if not lanes or limit <= 0:
         return []
-    return store.execute(_BEST_OF_LANES, (json.dumps(lanes), limit)).fetchall()
+    return store.execute(_BEST_OF_LANES, (json.dumps(lanes), limit, limit)).fetchall()
 
 
 def _take(store: Store, request: ClaimRequest, these: Iterable[int]) -> list[_Row]:

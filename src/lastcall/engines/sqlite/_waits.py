@@ -138,10 +138,9 @@ def drop_waits(store: Store, ids: Sequence[str]) -> None:
 
 
 def _complete(store: Store, row: _Row, value: str) -> None:
-    store.execute(
-        _COMPLETE,
-        (row.job, row.step, StepStatus.COMPLETED, StepPolicy.REPLAY, row.created_at, store.now, value),
-    )
+    status, policy = StepStatus.COMPLETED, StepPolicy.REPLAY
+    completed = (row.job, row.step, status, policy, row.job, row.created_at, store.now, value)
+    store.execute(_COMPLETE, completed)
     _drop(store, row.n)
 
 
