@@ -83,7 +83,7 @@ def demo(
             "--db",
             metavar="FILE",
             help="Where to keep what is done. Without it: $XDG_STATE_HOME/lastcall/demo.db, as a rule "
-            "~/.local/state/lastcall/demo.db.",
+            "~/.local/state/lastcall/demo.db; if that cannot be written, a temporary folder.",
             show_default=False,
         ),
     ] = None,

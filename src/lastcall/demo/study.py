@@ -28,9 +28,8 @@ class Study:
         self.folder = None if path is None else quoted(path.resolve())
         # A queue for each folder: this process runs the analysis it was asked for, and no other that was left behind.
         self.queue = f"demo {_digest(self.folder or 'python ' + quoted(Path(sysconfig.get_path('stdlib'))))}"
-        self.state = (
-            "listing"  # then "analysing", "comparing", "stopping"; at last "done", "failed" or "stopped"
-        )
+        # Then "analysing", "comparing" or "stopping"; at last "done", "failed" or "stopped".
+        self.state = "listing"
         self.done = 0
         self.of = 0
         self.latest = ""
