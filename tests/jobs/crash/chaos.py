@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import AttemptOutcome, CancelOutcome, Job, Jobs, JobStatus
+from tests.support.loops import default_flavours, why_missing
 
 from . import checker, ledger
 from .checker import Broken, Facts
@@ -92,6 +93,7 @@ class Verdict(NamedTuple):
 
 
 _PROMISES = {
+    0: "limits exceeded",
     6: "jobs lost, or ended wrongly",
     7: "completed steps repeated",
     8: "orderly stops that cost something",
@@ -137,6 +139,7 @@ class Chaos:
         self._attacks: Counter[str] = Counter()
         self._submitted: list[tuple[str, Job[Any]]] = []
         self._read: dict[str, list[int]] = {}
+        self._readers: list[asyncio.Task[None]] = []
         self._bad_exits: list[str] = []
 
     async def run(self) -> Verdict:
@@ -148,10 +151,11 @@ class Chaos:
             async with asyncio.TaskGroup() as group:
                 for part in (self._submit, self._attack, self._cancel, self._answer):
                     group.create_task(self._until(over, part))
-            readers = [asyncio.create_task(self._follow(job)) for _, job in self._submitted[::7]]
             await self._calm_down()
-            await asyncio.wait(readers, timeout=_READ_SECONDS)  # one that is left saw less than there is
-            for reader in readers:
+            await asyncio.wait(
+                self._readers, timeout=_READ_SECONDS
+            )  # one that is left saw less than there is
+            for reader in self._readers:
                 reader.cancel()
         await self._stop_workers()
         self._ledger.close()
@@ -181,6 +185,8 @@ class Chaos:
             call = work.failing.call(number)
         elif some < 0.4:
             call = work.child.call(number)
+        elif some < 0.55:
+            call = work.limited.call(number % 3)
         else:
             steps, seconds = self._random.randrange(2, 13), self._random.uniform(0.0, 0.1)
             call = work.plain.call(number, steps, round(seconds, 4))
@@ -189,6 +195,8 @@ class Chaos:
         if jobs is not None:
             self._ledger.write("submitted", call.job.task, jobs[0].id)
             self._submitted.append((call.job.task, jobs[0]))
+            if len(self._submitted) % 5 == 0:
+                self._readers.append(asyncio.create_task(self._follow(jobs[0])))
             if call.job.task == "rich":
                 await self._insist(lambda: jobs[0].send("early", "first word"))
         return self._some_time(self._plan.jobs_per_second)
@@ -235,7 +243,8 @@ class Chaos:
     # --- the adversary ---------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._workers.append(self._nursery.spawn(self._settings))
+        loop = self._random.choice([name for name in default_flavours() if why_missing(name) is None])
+        self._workers.append(self._nursery.spawn(self._settings._replace(loop=loop)))
 
     async def _attack(self) -> float:
         self._reap()
@@ -243,9 +252,9 @@ class Chaos:
         if len(at_peace) >= 2:
             worker = self._random.choice(at_peace)
             self._attacked.add(worker.pid)
-            what = self._random.choice(("kill", "stop", "stall"))
+            what = self._random.choice(list(ATTACKS))
             self._attacks[what] += 1
-            getattr(self, f"_{what}")(worker)
+            ATTACKS[what](self, worker)
         return self._some_time(self._plan.attacks_per_second)
 
     def _reap(self) -> None:
@@ -255,12 +264,12 @@ class Chaos:
             asyncio.get_running_loop().call_later(self._random.uniform(0.0, 0.3), self._start)
 
     def _judge_exit(self, worker: Child) -> None:
-        if worker.code == (-9 if worker in self._killed else 0):
+        if worker.code == 0 or (worker.code == -9 and worker in self._killed):
             return
         told = [line.what for line in self._lines() if line.pid == worker.pid]
         poisoned = worker.code == -9 and "poison" in told
         # Before `lastcall.run` a signal finds nobody who could take it.
-        stopped_early = worker.code == -signal.SIGTERM and told[-1] in ("boot", "stopped")
+        stopped_early = worker.code == -signal.SIGTERM and "up" not in told[-4:]
         if not poisoned and not stopped_early:
             self._bad_exits.append(f"{worker.pid} exited with {worker.code} after {told[-3:]}")
 
@@ -272,6 +281,11 @@ class Chaos:
     def _stop(self, worker: Child) -> None:
         self._ledger.write("stopped", pid=worker.pid)
         worker.send(signal.SIGTERM)
+
+    def _stop_and_kill(self, worker: Child) -> None:
+        """The grace of an orchestrator that has none."""
+        self._stop(worker)
+        asyncio.get_running_loop().call_later(self._random.uniform(0.0, 0.05), self._kill, worker)
 
     def _stall(self, worker: Child) -> None:
         self._ledger.write("stalled", pid=worker.pid)
@@ -314,7 +328,8 @@ class Chaos:
             self._judge_exit(worker)
 
     def _judge(self, lines: Sequence[Line], facts: Sequence[Facts]) -> Verdict:
-        found = checker.broken(lines, facts, expected)
+        found = checker.broken(lines, facts, expected) + checker.over_the_limits(facts)
+        found += [Broken(6, "ticking", f"has not fired at {tick}") for tick in missed_ticks(facts)]
         for fact in facts:
             seen = self._read.get(fact.job.id)
             if seen is not None and seen != [event.seq for event in fact.events]:
@@ -336,6 +351,20 @@ class Chaos:
             gaps(lines, facts),
             log.count("was taken for dead"),
         )
+
+
+ATTACKS: dict[str, Callable[[Chaos, Child], None]] = {
+    "kill": Chaos._kill,
+    "stop": Chaos._stop,
+    "stall": Chaos._stall,
+    "stop and kill": Chaos._stop_and_kill,
+}
+
+
+def missed_ticks(facts: Sequence[Facts]) -> list[float]:
+    """The minutes between the first and the last tick that have no job. (Two of one minute cannot be: of one key.)"""
+    fired = sorted(float((fact.job.key or "").split()[-1]) for fact in facts if fact.job.task == "ticking")
+    return [tick + 60 for tick, after in zip(fired, fired[1:], strict=False) if after - tick > 60.5]
 
 
 def gaps(lines: Sequence[Line], facts: Sequence[Facts]) -> Gaps:

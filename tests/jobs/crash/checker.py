@@ -18,6 +18,7 @@ from lastcall.jobs import AttemptOutcome, AttemptRow, JobStatus, StepPolicy, Ste
 from lastcall.jobs._rows import EventRow, JobQuery, JobRow, StepRow
 
 from .ledger import Line
+from .work import LIMIT
 
 # Clocks of two processes are read one after the other; a line and a row of one moment may differ so much.
 CLOCK_SECONDS = 0.002
@@ -273,6 +274,23 @@ def _log(fact: Facts) -> _Found:
     streamed = [event.data for event in events if event.step == "streamed" and event.type == "token"]
     if streamed != [str(n) for n in range(len(streamed))]:
         yield 10, f"the stream that is continued has {streamed}"
+
+
+def over_the_limits(facts: Sequence[Facts]) -> list[Broken]:
+    """Jobs of the task `limited` that ran at once although their limits forbid it."""
+    runs = [
+        (attempt.started_at, attempt.ended_at or attempt.started_at, fact.job)
+        for fact in facts
+        if fact.job.task == "limited"
+        for attempt in fact.attempts
+    ]
+    found = []
+    for began, _, job in runs:
+        beside = [other for start, end, other in runs if start <= began < end]
+        of_its_lane = [other for other in beside if other.limit_key == job.limit_key]
+        if len(beside) > LIMIT or len(of_its_lane) > 1:
+            found.append(Broken(0, job.id, f"began while {len(beside)} ran, {len(of_its_lane)} of its key"))
+    return found
 
 
 def _cancelled(fact: Facts, told: Told) -> _Found:

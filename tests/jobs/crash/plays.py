@@ -121,10 +121,14 @@ def expected(job: JobRow) -> Expected:
             return Expected(result=rich_result(args["number"]), failures=1)
         case "plain":
             return Expected(result=plain_result(args["number"], args["steps"]))
-        case "long" | "attentive":
+        case "long" | "attentive" | "apart":
             return Expected(result=ANY)
         case "child":
             return Expected(result=args["number"] ** 2)
+        case "limited":
+            return Expected(result=args["lane"])
+        case "ticking":
+            return Expected()
         case "failing":
             return Expected(frozenset({JobStatus.FAILED}), failures=2)
         case "poison":

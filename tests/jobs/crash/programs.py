@@ -13,6 +13,7 @@ from lastcall.engines.sqlite import SqliteEngine
 from lastcall.engines.sqlite._clock import SystemClock
 from lastcall.jobs import Job, Jobs, _lease
 from lastcall.jobs._processes import ProcessIdentity
+from tests.support.loops import FACTORIES
 
 from .ledger import Ledger, having, read
 from .traps import Trap, to_itself
@@ -41,6 +42,8 @@ class Settings(NamedTuple):
     clock: str | None = None
     file_limit: int | None = None
     stalls: bool = False
+    drain_seconds: float = 20.0
+    loop: str = "asyncio"
 
 
 class OffClock:
@@ -123,8 +126,13 @@ async def _send(process: Process, job: Job[Any], name: str, word: str) -> None:
 
 async def serve(process: Process) -> None:
     """A worker, until it is told to stop."""
+    settings = process.settings
     process.trap.is_set = True
-    async with process.jobs.worker(concurrency=process.settings.concurrency) as worker:
+    plan = lastcall.ShutdownPlan(drain=settings.drain_seconds)
+    async with (
+        lastcall.TaskManager(plan=plan),
+        process.jobs.worker(concurrency=settings.concurrency) as worker,
+    ):
         process.ledger.write("up", worker.id)
         await lastcall.current_shutdown().wait()
         process.ledger.write("told")
@@ -140,7 +148,7 @@ def main(settings: Settings) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (settings.file_limit, most))
     process = Process(settings)
-    lastcall.run(PROGRAMS[settings.program](process))
+    lastcall.run(PROGRAMS[settings.program](process), loop_factory=FACTORIES[settings.loop])
 
 
 def _make_unknown() -> None:

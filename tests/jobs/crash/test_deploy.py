@@ -1,15 +1,19 @@
 """The deploy test of the issue, in small: a signal in the middle of a job; told at once, gone after the step, and how
 soon which step runs again."""
 
+import asyncio
+import signal
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from lastcall.jobs import Job
+from lastcall import StopReason
+from lastcall.jobs import CancelOutcome, Job, JobStatus
 from tests.jobs.crash.forks import Child, Nursery
 from tests.jobs.crash.ledger import Line, having
-from tests.jobs.crash.scene import Scene
+from tests.jobs.crash.scene import Scene, until
 
 STEPS = 12
 STEP_SECONDS = 0.05
@@ -110,6 +114,109 @@ async def test_kill(variant: str, known: bool, nursery: Nursery, tmp_path: Path)
             assert LEASE_SECONDS * 0.6 < again.line.at - killed_at < LEASE_SECONDS + 1.0 + BUSY_SECONDS
         assert len(again.twice) <= 1
         assert await scene.broken() == []
+
+
+async def test_a_step_that_outlasts_the_drain(nursery: Nursery, tmp_path: Path) -> None:
+    """A step is still running at the drain's deadline: it is cancelled for the shutdown, its job handed over under its
+    fence and not charged, and another worker begins that step anew."""
+    async with Scene(nursery, tmp_path, drain_seconds=0.3) as scene:
+        old = await scene.worker()
+        job = scene.submitted(await scene.work.long.submit(scene.gate))
+        await scene.told("start", job=job.id, key="gate")
+        other = await scene.worker()
+        stopped_at = scene.stop(old)
+        cancelled = await scene.told("cancelled", job=job.id, key="shutdown", pid=old.pid)
+        assert 0.25 < cancelled.at - stopped_at < 0.3 + BUSY_SECONDS
+        again = await scene.told("start", job=job.id, key="gate", pid=other.pid)
+        assert again.at - cancelled.at < HANDED_OVER_SECONDS
+        await scene.ended(old)
+        scene.open_gate(2)
+        assert await job.result(20) == other.pid
+        (fact,) = (await scene.facts()).values()
+        told = [(attempt.outcome, attempt.reason, attempt.error) for attempt in fact.attempts]
+        assert told == [("handed_over", "shutdown", None), ("completed", None, None)]
+        assert fact.job.failures == fact.job.lost == 0
+
+
+async def test_a_second_signal(nursery: Nursery, tmp_path: Path) -> None:
+    """An operator insists: the process leaves at once, and the job that it cut off costs nothing but its step."""
+    async with Scene(nursery, tmp_path) as scene:
+        old = await scene.worker()
+        job = scene.submitted(await scene.work.long.submit(scene.gate))
+        await scene.told("start", job=job.id, key="gate")
+        other = await scene.worker()
+        scene.stop(old)
+        await scene.told("told", pid=old.pid)
+        await asyncio.sleep(0.3)  # within a quarter of a second the same signal counts once
+        insisted_at = scene.stop(old)
+        assert await scene.ended(old) == 128 + signal.SIGTERM
+        again = await scene.told("start", job=job.id, key="gate", pid=other.pid)
+        assert again.at - insisted_at < RESTARTED_SECONDS
+        scene.open_gate(2)
+        assert await job.result(20) == other.pid
+        assert (await job.info()).failures == 0
+
+
+async def test_a_cancel_reaches_a_job_in_another_process(nursery: Nursery, tmp_path: Path) -> None:
+    """A user cancels a job that runs elsewhere: its step hears why, within a second, and the job is cancelled."""
+    async with Scene(nursery, tmp_path) as scene:
+        worker = await scene.worker()
+        job = scene.submitted(await scene.work.long.submit(scene.gate))
+        await scene.told("start", job=job.id, key="gate")
+        asked_at = time.time()
+        assert await job.cancel() is CancelOutcome.REQUESTED
+        cancelled = await scene.told("cancelled", job=job.id, key="user", pid=worker.pid)
+        assert cancelled.at - asked_at < 1.0
+        assert (await job.wait(20)).status is JobStatus.CANCELLED
+
+
+@pytest.mark.parametrize("when", ["before the kill", "after the kill", "with the stop"])
+async def test_a_cancel_outlives_the_worker(when: str, nursery: Nursery, tmp_path: Path) -> None:
+    """A user cancels a job whose worker dies, has just died, or is being stopped: it is cancelled, never run again."""
+    async with Scene(nursery, tmp_path, drain_seconds=0.3) as scene:
+        old = await scene.worker()
+        job = scene.submitted(await scene.work.long.submit(scene.gate))
+        await scene.told("start", job=job.id, key="gate")
+        if when == "with the stop":
+            scene.stop(old)
+            assert await job.cancel() is CancelOutcome.REQUESTED
+        elif when == "after the kill":
+            scene.kill(old)
+            assert await job.cancel() is CancelOutcome.REQUESTED
+        else:
+            await scene.stall(old)
+            assert await job.cancel() is CancelOutcome.REQUESTED
+            scene.kill(old)
+        await scene.ended(old)
+        await scene.worker()
+        info = await job.wait(20)
+        assert (info.status, info.cancel_reason) == (JobStatus.CANCELLED, StopReason.USER)
+        assert len(having(scene.lines(), "start", job=job.id)) == 1
+
+
+async def test_a_job_in_a_process_dies_with_its_worker(nursery: Nursery, tmp_path: Path) -> None:
+    """kill -9 of a worker whose job runs in a process of its own: that process ends too, the job runs again."""
+    async with Scene(nursery, tmp_path) as scene:
+        old = await scene.worker()
+        gate = tmp_path / "apart"
+        job = scene.submitted(await scene.work.apart.submit(str(tmp_path / "ledger"), str(gate)))
+        first = await scene.told("apart begins")
+        scene.kill(old)
+        await until(lambda: not is_running(first.pid), 2.0)
+        await scene.worker()
+        await until(lambda: len(having(scene.lines(), "apart begins")) == 2)
+        gate.touch()
+        result = await job.result(20)
+        assert [line.pid for line in having(scene.lines(), "apart ends")] == [result] != [first.pid]
+
+
+def is_running(pid: int) -> bool:
+    """A process whose parent has died is collected by whoever took it; until then it is a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in "ZX"
 
 
 async def test_a_job_that_kills_its_worker_is_stopped(nursery: Nursery, tmp_path: Path) -> None:

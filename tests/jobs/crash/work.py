@@ -20,11 +20,13 @@ from lastcall.jobs import Backoff, Context, Decision, Job, Jobs, StepStatus, cur
 from .ledger import Ledger, having, read
 
 # Nothing here may end a job but its own end, however often it is killed.
-ENDLESS = {"max_lost": 1_000_000, "max_attempts": 2_000_000}
+ENDLESS: Any = {"max_lost": 1_000_000, "max_attempts": 2_000_000}
 SOON = Backoff(first_seconds=0.02, jitter=0.0)
 
 STREAMED = 4
+LIMIT = 2
 _LOOK_SECONDS = 0.01
+_LONGEST_SECONDS = 30.0
 CREATE_ROWS = "CREATE TABLE IF NOT EXISTS effects (job TEXT, step TEXT, attempt INTEGER)"
 
 
@@ -64,9 +66,14 @@ class Work:
         self.rich = jobs.task(name="rich", retries=3, backoff=SOON, **ENDLESS)(self._rich)
         self.plain = jobs.task(name="plain", **ENDLESS)(self._plain)
         self.long = jobs.task(name="long", **ENDLESS)(self._long)
+        self.apart = jobs.task(name="apart", run="process", **ENDLESS)(in_a_process)
         self.attentive = jobs.task(name="attentive", **ENDLESS)(self._attentive)
         self.child = jobs.task(name="child", **ENDLESS)(self._child)
         self.failing = jobs.task(name="failing", retries=1, backoff=SOON, **ENDLESS)(self._failing)
+        self.limited = jobs.task(
+            name="limited", concurrency=LIMIT, concurrency_key="lane", concurrency_per_key=1, **ENDLESS
+        )(self._limited)
+        self.ticking = jobs.task(name="ticking", cron="* * * * *", **ENDLESS)(self._ticking)
         self.poison = jobs.task(name="poison", max_lost=3)(self._poison)
 
     # --- jobs ------------------------------------------------------------------------------------------
@@ -124,6 +131,15 @@ class Work:
     async def _failing(self, ctx: Context, number: int) -> None:
         await ctx.step(self.add, number, 0)
         raise TriedAgain(f"{number}, and it fails again")
+
+    async def _limited(self, ctx: Context, lane: int) -> int:
+        """Gives its place up in the middle, and needs another one."""
+        await ctx.step(self.pausing, lane, 0.02, name="before")
+        await ctx.sleep(0.02)
+        return await ctx.step(self.pausing, lane, 0.02, name="after")
+
+    async def _ticking(self, ctx: Context) -> None:
+        await ctx.step(self.add, 0, 0)
 
     async def _poison(self, ctx: Context) -> None:
         self._ledger.write("poison", "", ctx.job_id, ctx.attempt)
@@ -219,3 +235,13 @@ class Work:
         for step in await job.steps():
             if step.status is StepStatus.STARTED and step.key == "asked":
                 await job.resolve(step.key, happened=self.has_begun(job.id, step.key), value=number)
+
+
+def in_a_process(ledger_path: str, gate: str) -> int:
+    """A job in a process of its own, which lasts until there is a file of this name."""
+    ledger, began = Ledger(ledger_path), time.monotonic()
+    ledger.write("apart begins")
+    while not os.path.exists(gate) and time.monotonic() < began + _LONGEST_SECONDS:
+        time.sleep(_LOOK_SECONDS)
+    ledger.write("apart ends")
+    return os.getpid()
