@@ -397,15 +397,25 @@ async def test_cancel_in_every_state(jobs: Jobs) -> None:
 
 @pytest.mark.loops("asyncio")
 async def test_a_reason_that_is_none(jobs: Jobs) -> None:
-    """The error names it, and the job is not cancelled."""
+    """A word that is no reason, or that of a shutdown or a timeout, which end no job: the job is not cancelled."""
 
     @jobs.task
     async def work() -> None: ...
 
+    reasons: list[Any] = [
+        "because",
+        None,
+        5,
+        "shutdown",
+        *(set(StopReason) - {StopReason.USER, StopReason.DISCONNECT}),
+    ]
     async with jobs:
         job = await work.submit()
-        with pytest.raises(ValueError, match="because"):
-            await job.cancel("because")  # type: ignore[arg-type]
+        for reason in reasons:
+            with pytest.raises(
+                BadDeclaration, match="cancelled by a user or a disconnect, not for the reason"
+            ):
+                await job.cancel(reason)
         assert await job.status() is JobStatus.QUEUED
 
 

@@ -8,16 +8,20 @@ from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .._core._state import StopReason
-from ..exceptions import JobCancelled, JobFailed, UnknownJob
+from ..exceptions import BadDeclaration, JobCancelled, JobFailed, UnknownJob
 from ._client import Client
 from ._codec import ValueCodec, dump_plain, load_plain
 from ._rows import AttemptRow, EventRow, JobRow, StepRow
+from ._settings import shown
 from ._settings import text as check_text
 from ._state import CancelOutcome, JobStatus, StepStatus
 
 R_co = TypeVar("R_co", covariant=True)
 
 _EVENTS_AT_ONCE = 500
+
+# Why somebody ends a job. A shutdown or a timeout ends an attempt, whose job goes on or has failed.
+_CANCEL_REASONS = (StopReason.USER, StopReason.DISCONNECT)
 
 
 class JobInfo(NamedTuple):
@@ -143,7 +147,13 @@ class Job(Generic[R_co]):
 
         `cancelled`: it did not run and is cancelled now. `requested`: it runs, and its worker has been told; `wait()`
         tells when it has ended. `already_ended`: nothing was done.
+
+        `reason`: `user` or `disconnect`; the others end attempts, not jobs. Raises `BadDeclaration` for these.
         """
+        if reason not in _CANCEL_REASONS:
+            raise BadDeclaration(
+                f"a job is cancelled by a {' or a '.join(_CANCEL_REASONS)}, not for the reason {shown(reason)}"
+            )
         await self._client.get(self.id)
         outcome = await self._client.engine.cancel(self.id, StopReason(reason))
         if outcome is CancelOutcome.UNKNOWN:
