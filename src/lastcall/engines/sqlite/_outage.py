@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 # The longest pause of a service that found the store away is 2 seconds.
 _GRACE_SECONDS = 3.0
@@ -19,7 +20,8 @@ _GRACE_SECONDS = 3.0
 class Outage:
     """The last spell without a commit. It counts real time, whatever clock the engine was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._trying_since: float | None = None
         self._ended = -math.inf
         self._seconds = 0.0
@@ -27,11 +29,11 @@ class Outage:
     def begin(self) -> None:
         """A transaction is tried, perhaps not for the first time."""
         if self._trying_since is None:
-            self._trying_since = time.monotonic()
+            self._trying_since = self._clock()
 
     def end(self) -> None:
         """The store took it, or it was not the store's fault. A short wait does not make a long one forgotten."""
-        now = time.monotonic()
+        now = self._clock()
         seconds = now - (now if self._trying_since is None else self._trying_since)
         self._trying_since = None
         if seconds >= self._seconds or now - self._ended >= _GRACE_SECONDS:
@@ -43,7 +45,7 @@ class Outage:
         Leases are renewed at a third: two thirds without the store end one, of which we, who try once a second at
         least, have seen the better part.
         """
-        now, long = time.monotonic(), lease_seconds / 3
+        now, long = self._clock(), lease_seconds / 3
         if self._trying_since is not None and now - self._trying_since >= long:
             return True
         return self._seconds >= long and now - self._ended < _GRACE_SECONDS
