@@ -17,7 +17,7 @@ from tests.jobs.crash.scene import Scene, until
 
 STEPS = 12
 STEP_SECONDS = 0.05
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 2.0
 # What a busy machine may add to a bar of the issue.
 BUSY_SECONDS = 0.5
 

@@ -9,7 +9,7 @@ from lastcall.jobs import AttemptOutcome, StepStatus
 from tests.jobs.crash.forks import Nursery
 from tests.jobs.crash.scene import Scene
 
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 2.0
 # The bar, and what a busy machine may add to it.
 TAKEN_OVER_SECONDS = LEASE_SECONDS + 1.0
 BUSY_SECONDS = 0.5

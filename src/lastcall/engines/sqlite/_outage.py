@@ -13,8 +13,9 @@ import math
 import time
 from collections.abc import Callable
 
-# The longest pause of a service that found the store away is 2 seconds.
-_GRACE_SECONDS = 3.0
+# A service that found the store away pauses for about as long as it was away, 2 seconds at most.
+_GRACE_SECONDS = 1.0
+_LONGEST_GRACE_SECONDS = 3.0
 
 
 class Outage:
@@ -36,7 +37,7 @@ class Outage:
         now = self._clock()
         seconds = now - (now if self._trying_since is None else self._trying_since)
         self._trying_since = None
-        if seconds >= self._seconds or now - self._ended >= _GRACE_SECONDS:
+        if seconds >= self._seconds or not self._in_grace(now):
             self._seconds, self._ended = seconds, now
 
     def excuses(self, lease_seconds: float) -> bool:
@@ -48,4 +49,7 @@ class Outage:
         now, long = self._clock(), lease_seconds / 3
         if self._trying_since is not None and now - self._trying_since >= long:
             return True
-        return self._seconds >= long and now - self._ended < _GRACE_SECONDS
+        return self._seconds >= long and self._in_grace(now)
+
+    def _in_grace(self, now: float) -> bool:
+        return now - self._ended < min(self._seconds + _GRACE_SECONDS, _LONGEST_GRACE_SECONDS)
