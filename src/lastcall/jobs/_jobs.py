@@ -22,7 +22,7 @@ from ._job import Job, JobInfo, info_of
 from ._process import check_importable
 from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, JobQuery, Overview
 from ._scheduler import Cron, crons_of
-from ._settings import Backoff, Rate, Run, Settings, seconds, text, whole
+from ._settings import Backoff, Rate, Run, Settings, is_unicode, seconds, shown, text, whole
 from ._state import JobStatus
 from ._worker import Worker
 
@@ -247,7 +247,7 @@ class Jobs:
     ) -> list[JobInfo]:
         """The jobs for which all of this holds, newest first; the next page: `before=` the last one's id.
 
-        Raises ValueError for a status that does not exist, `BadDeclaration` for an impossible limit or label,
+        Raises ValueError for a status that does not exist, `BadDeclaration` for an impossible filter or limit,
         `UnknownJob` for a `before` that does not exist (any more).
         """
         statuses = None
@@ -255,8 +255,7 @@ class Jobs:
             given = [status] if isinstance(status, str) else list(status)
             statuses = frozenset(JobStatus(one) for one in given)
         whole("find(limit)", limit, 1)
-        if label is not None:
-            _check_label(label)
+        _check_filters(label, task=task, queue=queue, key=key, parent=parent)
         if before is not None:  # or the rest of the list would be empty, and nobody would know why
             await self._client.get(before)
         engine = await self._client.ready()
@@ -345,13 +344,15 @@ def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
     return Settings(**given).checked()
 
 
-def _check_label(label: Any) -> None:
-    if (
-        not isinstance(label, tuple | list)
-        or len(label) != 2
-        or not all(isinstance(part, str) for part in label)
+def _check_filters(label: Any, **words: Any) -> None:
+    """Raises `BadDeclaration` for what no job can have, and no store could look for."""
+    if label is not None and not (
+        isinstance(label, tuple | list) and len(label) == 2 and all(map(is_unicode, label))
     ):
-        raise BadDeclaration(f"find(label) is a pair of texts, name and value, not {label!r}")
+        raise BadDeclaration(f"find(label) is a pair of texts, name and value, not {shown(label)}")
+    for name, word in words.items():
+        if word is not None and not is_unicode(word):
+            raise BadDeclaration(f"find({name}) is no text: {shown(word)}")
 
 
 def _takes_context(fn: Callable[..., Any]) -> bool:

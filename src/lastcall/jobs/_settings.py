@@ -45,6 +45,14 @@ def text(name: str, value: str, *, longest: int = 200) -> str:
     return value
 
 
+def is_unicode(value: Any) -> bool:
+    """Whether it is a text that can be written: a name of a file may be a string and no Unicode."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
 def shown(value: Any) -> str:
     """A value in a message: short, whatever it is."""
     try:
