@@ -7,8 +7,8 @@ many jobs are queued there or in lanes that this worker does not know.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ...jobs._rows import Claimed, ClaimRequest, ClaimResult, TaskLimits
 from ._limits import Bucket, bucket, enqueue, take_tokens
@@ -32,12 +32,14 @@ _BEST_OF_LANES = """SELECT job.n, job.priority FROM json_each(?) AS lane, lastca
     WHERE job.n IN (SELECT n FROM lastcall_job WHERE lane = lane.value AND status = 'queued' AND held = 0
     ORDER BY priority DESC, n LIMIT ?)
     ORDER BY job.priority DESC, job.n LIMIT ?"""
+# One text for all of them: a row that is fetched alone gives the GIL away, and may wait for it (see `_writer`).
+_READ = """SELECT json_group_array(json_array(n, id, attempt + 1, lane, args, priority, failures,
+    attempt > 0 AND EXISTS (SELECT 1 FROM lastcall_step WHERE job = lastcall_job.n),
+    printf('%!.17g', created_at), key, labels, options, parent_id)) FROM lastcall_job WHERE n IN ({which})"""
+_READ_BEST = _READ.format(which=_BEST)
+_READ_THESE = _READ.format(which="SELECT value FROM json_each(?)")
 _TAKE = """UPDATE lastcall_job SET status = 'running', attempt = attempt + 1, worker = ?, started_at = ?
-    WHERE n IN ({which}) RETURNING n, id, attempt, lane, args, priority, failures,
-    attempt > 1 AND EXISTS (SELECT 1 FROM lastcall_step WHERE job = lastcall_job.n),
-    created_at + 0.0, key, labels, options, parent_id"""
-_TAKE_BEST = _TAKE.format(which=_BEST)
-_TAKE_THESE = _TAKE.format(which="SELECT value FROM json_each(?)")
+    WHERE n IN (SELECT value FROM json_each(?))"""
 _RUNNING = """SELECT count(*) FROM lastcall_job
     WHERE lane IN (SELECT value FROM json_each(?)) AND status = 'running'"""
 _ANY_QUEUED = """SELECT 1 FROM lastcall_job
@@ -69,7 +71,7 @@ def claim(store: Store, request: ClaimRequest) -> ClaimResult:
     return ClaimResult([_claimed(row, lanes[row[3]]) for row in rows], next_due)
 
 
-_Row = tuple[int, str, int, int, str, int, int, int, float, str | None, str | None, str | None, str | None]
+_Row = tuple[int, str, int, int, str, int, int, int, str, str | None, str | None, str | None, str | None]
 
 
 def _best_first(row: _Row) -> tuple[int, int]:
@@ -79,7 +81,7 @@ def _best_first(row: _Row) -> tuple[int, int]:
 def _claimed(row: _Row, lane: Lane) -> Claimed:
     _, id, attempt, _, args, priority, failures, has_steps, created_at, key, labels, options, parent_id = row
     return Claimed(id, attempt, lane.task, lane.version, args, lane.queue, priority, failures, has_steps == 1,
-                   created_at, key, labels, options, parent_id)  # fmt: skip
+                   float(created_at), key, labels, options, parent_id)  # fmt: skip
 
 
 # --- what is due ---------------------------------------------------------------------------------------
@@ -126,9 +128,8 @@ def _take_best(store: Store, request: ClaimRequest, lanes: list[int]) -> list[_R
     if not lanes:
         return []
     if len(lanes) == 1:
-        best = (request.worker_id, store.now, lanes[0], request.limit)
-        return store.execute(_TAKE_BEST, best).fetchall()
-    return _take(store, request, [n for n, _ in _best(store, lanes, request.limit)])
+        return _take(store, request, _READ_BEST, (lanes[0], request.limit))
+    return _take_these(store, request, [n for n, _ in _best(store, lanes, request.limit)])
 
 
 def _take_within_limits(
@@ -146,7 +147,7 @@ def _take_within_limits(
         found += [(-priority, n, task) for n, priority in _best(store, task.lanes, task.room)]
     found.sort(key=lambda entry: entry[:2])
     taken = found[: max(0, request.limit)]
-    rows = _take(store, request, [n for _, n, _ in taken])
+    rows = _take_these(store, request, [n for _, n, _ in taken])
     full = len(taken) == request.limit
     due = [_pay(store, task, sum(owner is task for *_, owner in taken), full) for task in tasks]
     return rows, min((seconds for seconds in due if seconds is not None), default=None)
@@ -183,8 +184,12 @@ def _best(store: Store, lanes: list[int], limit: int) -> list[tuple[int, int]]:
     return store.execute(_BEST_OF_LANES, (json.dumps(lanes), limit, limit)).fetchall()
 
 
-def _take(store: Store, request: ClaimRequest, these: Iterable[int]) -> list[_Row]:
-    these = list(these)
-    if not these:
-        return []
-    return store.execute(_TAKE_THESE, (request.worker_id, store.now, json.dumps(these))).fetchall()
+def _take_these(store: Store, request: ClaimRequest, these: list[int]) -> list[_Row]:
+    return _take(store, request, _READ_THESE, (json.dumps(these),)) if these else []
+
+
+def _take(store: Store, request: ClaimRequest, read: str, which: tuple[Any, ...]) -> list[_Row]:
+    rows: list[_Row] = json.loads(store.execute(read, which).fetchone()[0])
+    if rows:
+        store.execute(_TAKE, (request.worker_id, store.now, json.dumps([row[0] for row in rows])))
+    return rows

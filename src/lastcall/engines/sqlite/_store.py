@@ -21,6 +21,10 @@ _LANES_AFTER = "SELECT id, queue, task, version FROM lastcall_lane WHERE id > ? 
 _NEW_LANE = "INSERT INTO lastcall_lane (queue, task, version) VALUES (?, ?, ?)"
 
 
+# So many rows and more are worth a statement for all of them.
+FEW = 4
+
+
 class Lane(NamedTuple):
     """Where jobs stand in line: one queue, one task, one version."""
 
