@@ -12,7 +12,14 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..exceptions import EngineUnavailable, KeyConflict, PayloadTooLarge, UnknownJob, WrongLoop
+from ..exceptions import (
+    BadDeclaration,
+    EngineUnavailable,
+    KeyConflict,
+    PayloadTooLarge,
+    UnknownJob,
+    WrongLoop,
+)
 from ._engine import Engine
 from ._ids import is_id
 from ._rows import JobRow, NewJob, Submitted
@@ -23,8 +30,9 @@ _ASK_SECONDS = 2.0
 
 
 class Client:
-    def __init__(self, engine: Engine, max_payload_bytes: int) -> None:
+    def __init__(self, engine: Engine, max_payload_bytes: int, queues: frozenset[str] | None = None) -> None:
         self.engine = engine
+        self.queues = queues
         self.max_payload_bytes = max_payload_bytes
         self._is_open = False
         self._holders = 0
@@ -158,6 +166,15 @@ class Client:
             raise _key_conflict(jobs, answers)
         self.work_arrived()
         return answers
+
+    def check_queue(self, name: str, what: str) -> str:
+        """`name` itself, or `BadDeclaration` where the queues are declared and this is none of them."""
+        if self.queues is not None and name not in self.queues:
+            known = ", ".join(sorted(self.queues))
+            raise BadDeclaration(
+                f"{what} names the queue {name!r}, which is not declared; declared are: {known}"
+            )
+        return name
 
     def check_size(self, text: str, what: str) -> str:
         """`text` itself, or `PayloadTooLarge`. Most texts are far too short to be worth encoding."""

@@ -164,7 +164,9 @@ class Task(Generic[P, R_co]):
             delay_seconds=None if delay is None else seconds(where + "delay", delay),
             due_at=None if at is None else to_epoch(at),
             priority=None if priority is None else whole(where + "priority", priority, LOWEST_PRIORITY),
-            queue=None if queue is None else text(where + "queue", queue),
+            queue=None
+            if queue is None
+            else self._client.check_queue(text(where + "queue", queue), where + "queue"),
             labels=None if labels is None else _labels(where, labels),
             retries=None if retries is None else whole(where + "retries", retries, 0),
             timeout_seconds=None if timeout is None else seconds(where + "timeout", timeout, zero=False),

@@ -128,8 +128,7 @@ class Job(Generic[R_co]):
 
     async def wait(self, timeout: float | None = None) -> JobInfo:
         """Return when the job has ended, however. Raises TimeoutError; the job goes on then."""
-        async with asyncio.timeout(timeout):
-            return info_of(await self._client.wait_final(self.id))
+        return info_of(await self._final(timeout))
 
     async def result(self, timeout: float | None = None) -> R_co:
         """The result, as the type the task declares, when the job has completed.
@@ -137,10 +136,15 @@ class Job(Generic[R_co]):
         `timeout` in seconds (default: none). Raises `JobFailed`, `JobCancelled`, and TimeoutError; the job goes on
         then. Inside another job use `ctx.result(job)`, which holds no slot meanwhile.
         """
-        async with asyncio.timeout(timeout):
-            row = await self._client.wait_final(self.id)
-        value: R_co = result_of(row, self._codec)
+        value: R_co = result_of(await self._final(timeout), self._codec)
         return value
+
+    async def _final(self, timeout: float | None) -> JobRow:
+        row = await self._client.get(self.id)  # one look is free: with a timeout of 0 as well
+        if row.status.final:
+            return row
+        async with asyncio.timeout(timeout):
+            return await self._client.wait_final(self.id)
 
     async def cancel(self, reason: StopReason = StopReason.USER) -> CancelOutcome:
         """Cancel it for good. That is written down first, so it reaches the job wherever it is.

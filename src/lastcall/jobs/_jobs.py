@@ -58,7 +58,9 @@ class Jobs:
 
     `url`: `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or an engine. `lease_seconds` (default 15): how long
     a worker may be silent before others take its jobs; it renews at a third of that. `max_payload_bytes` (1 MiB): the
-    most that one set of arguments, result, step value or event may take as JSON.
+    most that one set of arguments, result, step value or event may take as JSON. `queues`: the names of all queues that
+    there are, so that one misspelled is refused; without it any name will do, and a job in a queue that no worker
+    serves waits.
 
     Making one does nothing yet: the store is opened at the first use, or by `async with jobs:`, which also closes it.
 
@@ -73,14 +75,19 @@ class Jobs:
     """
 
     def __init__(
-        self, url: str | Engine, *, lease_seconds: float = 15.0, max_payload_bytes: int = 1 << 20
+        self,
+        url: str | Engine,
+        *,
+        lease_seconds: float = 15.0,
+        max_payload_bytes: int = 1 << 20,
+        queues: Iterable[str] | None = None,
     ) -> None:
         self._lease_seconds = seconds("Jobs(lease_seconds)", lease_seconds, zero=False)
         whole("Jobs(max_payload_bytes)", max_payload_bytes, 1)
         engine = open_engine(url) if isinstance(url, str) else url
         if not hasattr(engine, "claim"):
             raise UnknownEngine(f"Jobs(url) takes a URL or an engine, not {url!r}")
-        self._client = Client(engine, max_payload_bytes)
+        self._client = Client(engine, max_payload_bytes, _queue_names("Jobs(queues)", queues))
         self._tasks: dict[tuple[str, str], Task[Any, Any]] = {}
 
     def __repr__(self) -> str:
@@ -183,6 +190,7 @@ class Jobs:
     def _declare(self, fn: Callable[..., Any], declared: dict[str, Any]) -> Task[Any, Any]:
         settings = _settings(fn, declared)
         check_function(fn, settings.name)
+        self._client.check_queue(settings.queue, f"task {settings.name!r}")
         key = (settings.name, settings.version)
         if key in self._tasks:
             raise BadDeclaration(
@@ -287,11 +295,9 @@ class Jobs:
                 await current_shutdown().wait()
         """
         whole("worker(concurrency)", concurrency, 1)
-        if isinstance(queues, str):
-            raise BadDeclaration(f"worker(queues) is a list of names; give [{queues!r}]")
-        chosen = None if queues is None else frozenset(text("a queue", name) for name in queues)
-        if chosen is not None and not chosen:
-            raise BadDeclaration("worker(queues) names no queue; leave it out for all of them")
+        chosen = _queue_names("worker(queues)", queues)
+        for name in chosen or ():
+            self._client.check_queue(name, "worker(queues)")
         for task in self._tasks.values():
             task.prepare()
         if manager is None:
@@ -306,6 +312,17 @@ class Jobs:
             queues=chosen,
             lease_seconds=self._lease_seconds,
         )
+
+
+def _queue_names(what: str, queues: Iterable[str] | None) -> frozenset[str] | None:
+    if queues is None:
+        return None
+    if isinstance(queues, str):
+        raise BadDeclaration(f"{what} is a list of names; give [{queues!r}]")
+    names = frozenset(text("a queue", name) for name in queues)
+    if not names:
+        raise BadDeclaration(f"{what} names no queue; leave it out for all of them")
+    return names
 
 
 def open_engine(url: str) -> Engine:

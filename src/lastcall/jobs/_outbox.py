@@ -57,7 +57,7 @@ class Outbox:
                 "the end of job %s (attempt %d, %s) could not be written; the attempt will be repeated",
                 end.id,
                 end.attempt,
-                type(end.outcome).__name__.lower(),
+                type(end.outcome).__name__,
             )
         self._ends = []
 
