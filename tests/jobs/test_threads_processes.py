@@ -1,6 +1,5 @@
 """Jobs that are plain functions: in threads, and in processes that can be killed."""
 
-import asyncio
 import functools
 import os
 import signal
