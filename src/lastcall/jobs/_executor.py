@@ -97,6 +97,12 @@ class Executor:
             attempt.lose()
             self._forget(attempt)
 
+    def abandon_all(self) -> None:
+        """The worker ends, and with it its lease: what still runs is handed over by that, and counts no more."""
+        for attempt in list(self.running.values()):
+            attempt.lose()
+            self._end(attempt, None)
+
     # --- one attempt -----------------------------------------------------------------------------------
 
     async def _run(self, attempt: Attempt) -> None:

@@ -44,16 +44,16 @@ class Service:
         self._stopping = True
         self.wake()
 
-    async def stop(self) -> None:
+    async def stop(self, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         """Tell it, and wait for its end."""
         self.tell_to_stop()
         task, self._task = self._task, None
         if task is None:
             return
-        _, late = await asyncio.wait({task}, timeout=_PATIENCE_SECONDS)
+        _, late = await asyncio.wait({task}, timeout=patience_seconds)
         if late:
             task.cancel()
-            await asyncio.wait({task}, timeout=_PATIENCE_SECONDS)
+            await asyncio.wait({task}, timeout=patience_seconds)
 
     @property
     def stopping(self) -> bool:

@@ -41,6 +41,9 @@ from ._state import JobStatus
 
 _RUNNING = (ManagerState.OPEN, ManagerState.NOTICE)
 
+# How much of the time for cleaning up its jobs may use, if the block of the worker is cancelled with them.
+_CLEANING_SHARE = 0.8
+
 
 class Worker:
     """Claims jobs and runs them, at most `concurrency` at once. Made by `jobs.worker(...)`, used as a block.
@@ -68,6 +71,7 @@ class Worker:
         self._concurrency = concurrency
         self._queues = queues
         self._lease_seconds = lease_seconds
+        self._entered = False
         self._holds_engine = False
         self._closed: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -99,7 +103,15 @@ class Worker:
     # --- start -----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._manager = await self._find_manager()
+        if self._entered:
+            raise RuntimeError("this worker runs already; make another one with jobs.worker(...)")
+        self._entered = True
+        self._closed = None
+        try:
+            self._manager = await self._find_manager()
+        except BaseException:
+            self._entered = False
+            raise
         try:
             # Before the first wait: a manager that is told to stop meanwhile makes no group any more, and a worker
             # that is stopped while it starts is one that has nothing to do.
@@ -108,9 +120,11 @@ class Worker:
             self._holds_engine = True
             await self._start()
         except BaseException:
-            if self._own_manager is not None:
-                await self._own_manager.__aexit__(None, None, None)
-            await self._release_engine()
+            try:
+                if self._own_manager is not None:
+                    await self._own_manager.__aexit__(None, None, None)
+            finally:
+                await self._let_go()
             raise
         return self
 
@@ -203,50 +217,73 @@ class Worker:
             else:
                 await self._leave_with_manager()
         finally:
-            await self._close()
-            await self._release_engine()
+            try:
+                await self._close()
+            finally:
+                await self._let_go()
 
-    async def _release_engine(self) -> None:
+    async def _let_go(self) -> None:
+        self._entered = False
+        self._own_manager = None
         held, self._holds_engine = self._holds_engine, False
         if held:
             await self._client.release()
 
     async def _stop_alone(self, plan: ShutdownPlan) -> None:
         """The manager lives on; only this worker's jobs drain."""
-        await self._fetcher.stop()
+        self._fetcher.tell_to_stop()
         report = await self._group.shutdown(plan.drain, cancel_seconds=plan.cancel)
         if not report.clean:
             logger.warning("%s", report)
 
     async def _leave_with_manager(self) -> None:
-        """The manager's plan is under way and counts this block as work: it cancels us together with the jobs."""
+        """The manager's plan is under way, and may count this block as work: then it cancels us together with the jobs,
+        and these still need the lease while they clean up."""
         self._fetcher.tell_to_stop()
+        loop = asyncio.get_running_loop()
         shutdown = self._manager._shutdown_task
+        cancelled: asyncio.CancelledError | None = None
+        left: float | None = None
+        deadline = 0.0
         while (tasks := self._group.tasks) and shutdown is not None and not shutdown.done():
-            await asyncio.wait({*tasks, shutdown}, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait({*tasks, shutdown}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as error:
+                if cancelled is None:
+                    deadline = loop.time() + self._manager.plan.cancel * _CLEANING_SHARE
+                cancelled = cancelled or error
+            if cancelled is not None and (left := deadline - loop.time()) <= 0:
+                break
+        if cancelled is not None:
+            raise cancelled
 
     async def _close(self) -> None:
         """After the jobs have ended or were given up. Once, whoever comes first; the close phase bounds it."""
         if self._closed is None:
-            self._closed = asyncio.create_task(self._close_once(), name="close the worker")
+            loop = asyncio.get_running_loop()
+            self._closed = asyncio.Task(self._close_once(), loop=loop, name="close the worker")
         await asyncio.shield(self._closed)
 
     async def _close_once(self) -> None:
+        """In the order that stands on top, and within the budget: a store that hangs must not hold the process."""
+        loop = asyncio.get_running_loop()
+        budget_seconds = max(1.0, self._manager.plan.close * 0.9)
+        end = loop.time() + budget_seconds
         for unlisten in self._unlisten:
             unlisten()
-        for service in self._services:
-            service.tell_to_stop()
-        for service in self._services:
-            await service.stop()
+        await asyncio.gather(*(service.stop(budget_seconds * 0.2) for service in self._services))
         if self._watching is not None:
             self._watching.cancel()
-        if not await self._outbox.flush(max(0.5, self._manager.plan.close * 0.6)):
+        if not await self._outbox.flush(budget_seconds * 0.5):
             await self._outbox.close()
-        await self._lease.stop()
+        self._executor.abandon_all()
+        await self._lease.stop(budget_seconds * 0.1)
         try:
-            handed_over = await self._lease.resign()
-        except EngineUnavailable as error:
-            logger.error("worker %s could not resign; its lease runs out by itself: %s", self.id, error)
+            async with asyncio.timeout_at(end):
+                handed_over = await self._lease.resign()
+        except (EngineUnavailable, TimeoutError) as error:
+            why = str(error) or "the store does not answer"
+            logger.error("worker %s could not resign; its lease runs out by itself: %s", self.id, why)
             return
         if handed_over:
             logger.warning("worker %s: %d jobs that would not end were handed over", self.id, handed_over)
