@@ -17,6 +17,7 @@ fence (a lost attempt writes nothing).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -246,7 +247,7 @@ class Attempt:
         """Suspend until it comes. Never returns: the attempt that goes on finds the wait's step recorded."""
         if self.is_cancelled:
             await self.park()
-        self.waits[wait.step] = (wait, self.crew.loop.time())
+        self.waits[wait.step] = (wait, time.monotonic())
         try:
             await self.park()
         finally:
@@ -301,7 +302,7 @@ class Attempt:
         """With what it leaves. Waits keep the time that has passed since they were asked for."""
         if not self.waits:
             return HandedOver()
-        now = self.crew.loop.time()
+        now = time.monotonic()
         waits = [
             wait if wait.seconds is None else wait._replace(seconds=max(0.0, wait.seconds - (now - since)))
             for wait, since in self.waits.values()

@@ -133,8 +133,11 @@ class Executor:
             outcome = self._outcome_of(attempt, error)
         finally:
             self._end(attempt, outcome)
-        # Our own unwinding ends here; a cancel of the manager's or of somebody else's goes on.
-        if cancelled is not None and not (attempt.unwinding and _reason_of(attempt.record) is None):
+        # Our own unwinding ends here; a cancel of the manager's or of somebody else's goes on, also where the job has
+        # raised something else while it cleaned up.
+        if _reason_of(attempt.record) is not None and not isinstance(outcome, Completed):
+            raise cancelled or asyncio.CancelledError
+        if cancelled is not None and not attempt.unwinding:
             raise cancelled
 
     def _on_done(self, attempt: Attempt, task: asyncio.Task[None]) -> None:

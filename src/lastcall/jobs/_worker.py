@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from .._core._drain import Drain
 from .._core._group import TaskGroup
 from .._core._manager import TaskManager
 from .._core._plan import ShutdownPlan
+from .._core._record import Record
 from .._core._roster import Roster, logger
 from .._core._scope import current_scope
-from .._core._state import ManagerState
+from .._core._state import ManagerState, StopReason
 from ..exceptions import EngineUnavailable
 from ._attempt import Crew
 from ._client import Client
@@ -230,9 +233,14 @@ class Worker:
             await self._client.release()
 
     async def _stop_alone(self, plan: ShutdownPlan) -> None:
-        """The manager lives on; only this worker's jobs drain."""
+        """The manager lives on; only this worker's jobs drain, and for them it is a shutdown like any other."""
         self._fetcher.tell_to_stop()
-        report = await self._group.shutdown(plan.drain, cancel_seconds=plan.cancel)
+        roster = self._manager._roster
+        deadlines = plan.deadlines(roster.clock(), skip_notice=True)
+        self._group._tell(StopReason.SHUTDOWN, deadlines.drain_end)
+        subject = _Tasks(self._group, roster)
+        drain = Drain(roster, subject, StopReason.SHUTDOWN, f"worker {self.id}", self._manager._threads)
+        report = await drain.run_alone(plan, deadlines)
         if not report.clean:
             logger.warning("%s", report)
 
@@ -287,6 +295,27 @@ class Worker:
             return
         if handed_over:
             logger.warning("worker %s: %d jobs that would not end were handed over", self.id, handed_over)
+
+
+class _Tasks:
+    """The tasks of a worker's group, as something that can be drained."""
+
+    def __init__(self, group: TaskGroup, roster: Roster) -> None:
+        self._group = group
+        self._roster = roster
+
+    def records(self) -> Iterator[Record]:
+        live = self._roster.live
+        return (live[task] for task in self._group.tasks if task in live)
+
+    def includes(self, record: Record) -> bool:
+        return record.group is self._group
+
+    def busy(self) -> int:
+        return self.size()
+
+    def size(self) -> int:
+        return len(self._group.tasks)
 
 
 def _context_of(roster: Roster) -> contextvars.Context:
