@@ -40,11 +40,12 @@ _LIMIT_KEYS = """SELECT DISTINCT limit_key FROM lastcall_job
     WHERE id IN (SELECT value FROM json_each(?)) AND limit_key IS NOT NULL"""
 _RUNNING = """SELECT n, id, attempt, worker, started_at, cancel_reason, limit_key, failures, lost, lost_in_a_row,
     steps_at_last_loss, max_lost, max_attempts FROM lastcall_job"""
+# Named, because SQLite, which does not know how few jobs run, would rather go through all jobs there are.
+_INDEXED = " INDEXED BY lastcall_job_running"
 _BY_FENCE = _RUNNING + " WHERE id = ? AND attempt = ? AND status = 'running'"
-_OF_WORKER = _RUNNING + " WHERE worker = ? AND status = 'running' ORDER BY n"
-_OF_NOBODY = (
-    _RUNNING + " WHERE status = 'running' AND worker NOT IN (SELECT id FROM lastcall_worker) ORDER BY n"
-)
+_OF_WORKER = _RUNNING + _INDEXED + " WHERE worker = ? AND status = 'running' ORDER BY n"
+_OF_NOBODY = f"""{_RUNNING} {_INDEXED} WHERE status = 'running'
+    AND worker NOT IN (SELECT id FROM lastcall_worker) ORDER BY n"""
 _HISTORY = """INSERT INTO lastcall_attempt (job, attempt, worker, started_at, ended_at, outcome, reason, error)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _END = """UPDATE lastcall_job SET status = ?, held = 0, due_at = NULL, error = ?, cancel_reason = ?, ended_at = ?,

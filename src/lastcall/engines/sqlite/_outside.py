@@ -12,7 +12,7 @@ from ._ends import end_job
 from ._limits import enqueue
 from ._store import Store
 from ._submit import COUNT
-from ._waits import deliver
+from ._waits import deliver, take_back_end
 
 _FIND = "SELECT n, status, limit_key FROM lastcall_job WHERE id = ?"
 _STATUS = "SELECT status FROM lastcall_job WHERE n = ?"
@@ -86,6 +86,7 @@ def retry(store: Store, job_id: str) -> JobStatus | None:
         return None if job is None else job.status
     store.execute(_RESET, (job.n,))
     enqueue(store, job.n, job.limit_key)
+    take_back_end(store, job_id)
     return JobStatus.QUEUED
 
 

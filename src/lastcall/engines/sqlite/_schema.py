@@ -93,11 +93,12 @@ _VERSION_1 = (
         jobs TEXT NOT NULL, created_at REAL NOT NULL, due_at REAL,
         UNIQUE (job, step))""",
     "CREATE INDEX lastcall_wait_due ON lastcall_wait (due_at) WHERE due_at IS NOT NULL",
-    # The jobs that a wait is about.
+    # The jobs that a wait is about. `ended` is kept here too: ten thousand children that end one by one must not be
+    # counted anew each time.
     """CREATE TABLE lastcall_wait_job (
-        job_id TEXT NOT NULL, wait INTEGER NOT NULL,
+        job_id TEXT NOT NULL, wait INTEGER NOT NULL, ended INTEGER NOT NULL,
         PRIMARY KEY (job_id, wait)) WITHOUT ROWID""",
-    "CREATE INDEX lastcall_wait_job_wait ON lastcall_wait_job (wait)",
+    "CREATE INDEX lastcall_wait_job_wait ON lastcall_wait_job (wait, ended)",
     # Token buckets of rate limits.
     "CREATE TABLE lastcall_rate (task TEXT PRIMARY KEY, tokens REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE lastcall_schedule (name TEXT PRIMARY KEY, last_tick REAL NOT NULL) WITHOUT ROWID",

@@ -25,7 +25,10 @@ _STEP_DONE = "SELECT 1 FROM lastcall_step WHERE job = ? AND key = ? AND status =
 _BEGIN = """INSERT INTO lastcall_wait (job, step, kind, name, seconds, jobs, created_at, due_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, step) DO NOTHING"""
 _FIND = "SELECT n, kind, name, created_at, due_at FROM lastcall_wait WHERE job = ? AND step = ?"
-_BEGIN_JOBS = "INSERT OR IGNORE INTO lastcall_wait_job (job_id, wait) VALUES (?, ?)"
+_BEGIN_JOBS = """INSERT OR IGNORE INTO lastcall_wait_job (job_id, wait, ended)
+    SELECT value, ?, NOT EXISTS (SELECT 1 FROM lastcall_job WHERE id = value
+    AND status NOT IN ('completed', 'failed', 'cancelled')) FROM json_each(?)"""
+_MARK = "UPDATE lastcall_wait_job SET ended = ? WHERE job_id IN (SELECT value FROM json_each(?))"
 _MESSAGE = "SELECT n, data FROM lastcall_message WHERE job = ? AND name = ? ORDER BY n LIMIT 1"
 _DROP_MESSAGE = "DELETE FROM lastcall_message WHERE n = ?"
 _COMPLETE = """INSERT INTO lastcall_step (job, key, status, policy, main, attempt, started_at, ended_at, value)
@@ -43,8 +46,7 @@ _ANY_JOBS = "SELECT 1 FROM lastcall_wait_job LIMIT 1"
 _WAITERS = "SELECT DISTINCT wait FROM lastcall_wait_job WHERE job_id IN (SELECT value FROM json_each(?))"
 _ALL_ENDED = """SELECT n, job, step, kind, created_at FROM lastcall_wait
     WHERE n IN (SELECT value FROM json_each(?))
-    AND NOT EXISTS (SELECT 1 FROM lastcall_wait_job JOIN lastcall_job AS job ON job.id = job_id
-    WHERE wait = lastcall_wait.n AND job.status NOT IN ('completed', 'failed', 'cancelled')) ORDER BY n"""
+    AND NOT EXISTS (SELECT 1 FROM lastcall_wait_job WHERE wait = lastcall_wait.n AND ended = 0) ORDER BY n"""
 _OF_JOBS = """SELECT n FROM lastcall_wait WHERE job IN
     (SELECT n FROM lastcall_job WHERE id IN (SELECT value FROM json_each(?)))"""
 
@@ -76,7 +78,7 @@ def _begin_one(store: Store, job: int, wait: Wait) -> bool:
     row = _Row(n, job, wait.step, kind, created_at)
     if kind == WaitKind.JOBS:
         if written.rowcount == 1:
-            store.executemany(_BEGIN_JOBS, [(id, n) for id in wait.jobs])
+            store.execute(_BEGIN_JOBS, (n, json.dumps(wait.jobs)))
         return bool(_complete_ended(store, [n]))
     if kind in (WaitKind.SIGNAL, WaitKind.DECISION):
         message = store.execute(_MESSAGE, (job, name)).fetchone()
@@ -118,15 +120,21 @@ def wake_parents(store: Store, ids: Sequence[str]) -> None:
         return
     waits = [n for (n,) in store.execute(_WAITERS, (json.dumps(ids),)).fetchall()]
     if waits:
+        store.execute(_MARK, (True, json.dumps(ids)))
         _wake(store, _complete_ended(store, waits))
 
 
 def _complete_ended(store: Store, waits: Sequence[int]) -> list[_Row]:
-    """Those among the waits whose jobs have all ended, now: a retry by hand takes an end back."""
+    """Those among the waits whose jobs have all ended; one that nobody knows has."""
     over = [_Row(*row) for row in store.execute(_ALL_ENDED, (json.dumps(waits),)).fetchall()]
     for row in over:
         _complete(store, row, _NOTHING)
     return over
+
+
+def take_back_end(store: Store, id: str) -> None:
+    """A job was retried by hand: who waits for it waits again."""
+    store.execute(_MARK, (False, json.dumps([id])))
 
 
 def drop_waits(store: Store, ids: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from ._store import Store
 _JOIN = """INSERT OR REPLACE INTO lastcall_worker (id, host, pid, process_start, boot_id, pid_namespace, lease_seconds,
     lease_until, concurrency, queues, joined_at, renewed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _RENEW = "UPDATE lastcall_worker SET lease_until = ? + lease_seconds, renewed_at = ? WHERE id = ?"
-_CANCELS = """SELECT id, attempt, cancel_reason FROM lastcall_job
+_CANCELS = """SELECT id, attempt, cancel_reason FROM lastcall_job INDEXED BY lastcall_job_running
     WHERE status = 'running' AND worker = ? AND cancel_reason IS NOT NULL ORDER BY n"""
 _OTHERS = """SELECT id, pid, process_start, boot_id, pid_namespace, lease_seconds, lease_until FROM lastcall_worker
     WHERE id <> ?"""
