@@ -7,7 +7,6 @@ import pytest
 
 from tests.jobs.crash.forks import Nursery
 
-
 HERE = Path(__file__).parent
 
 
