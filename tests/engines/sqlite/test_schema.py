@@ -1,0 +1,90 @@
+"""The schema: made once, migrated forward in one transaction, or not at all."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lastcall.engines.sqlite import SqliteEngine, _database, _schema
+from lastcall.exceptions import EngineUnavailable
+from lastcall.jobs._rows import NewJob
+
+from .support import inside, opened, query
+
+pytestmark = pytest.mark.loops("asyncio")
+
+JOB = NewJob("a", "work", "[]")
+
+
+def next_version(monkeypatch: pytest.MonkeyPatch, *statements: str) -> None:
+    """From here on this lastcall is one version further."""
+    monkeypatch.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, statements))
+    version = _schema.VERSION + 1
+    for module in (_schema, _database):
+        monkeypatch.setattr(module, "VERSION", version)
+
+
+def files_contents(path: Path) -> list[tuple[object, ...]]:
+    return query(path, "SELECT type, name, sql FROM sqlite_schema ORDER BY name") + query(
+        path, "PRAGMA user_version"
+    )
+
+
+async def test_a_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of this version is opened by the next one: its jobs are there, and what is new has been added once."""
+    path = tmp_path / "jobs.db"
+    async with opened(path) as engine:
+        await engine.submit([JOB])
+    next_version(monkeypatch, "ALTER TABLE lastcall_job ADD COLUMN novelty", "CREATE TABLE lastcall_new (x)")
+    for _ in range(2):
+        async with opened(path) as engine:
+            assert [row.id for row in await engine.get(["a"])] == ["a"]
+        assert query(path, "PRAGMA user_version") == [(_schema.VERSION,)]
+        assert query(path, "SELECT novelty FROM lastcall_job") == [(None,)]
+
+
+async def test_a_migration_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second statement of the step fails: the first one is taken back, and this version can still use the file."""
+    path = tmp_path / "jobs.db"
+    async with opened(path) as engine:
+        await engine.submit([JOB])
+    before = files_contents(path)
+    with monkeypatch.context() as later:
+        next_version(later, "CREATE TABLE lastcall_new (x)", "ALTER TABLE lastcall_missing ADD COLUMN x")
+        with pytest.raises(EngineUnavailable, match="lastcall_missing"):
+            await SqliteEngine(str(path)).open()
+    assert files_contents(path) == before
+    async with opened(path) as engine:
+        assert len(await engine.get(["a"])) == 1
+
+
+async def test_the_version_before_goes_on_beside_a_migration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next version migrates the file while this one has it open. Migrations only add, so this one goes on."""
+    path = tmp_path / "jobs.db"
+    async with opened(path) as engine:
+        await engine.submit([JOB])
+        with closing(sqlite3.connect(path)) as next_one:
+            next_one.execute("ALTER TABLE lastcall_job ADD COLUMN novelty")
+            next_one.execute(f"PRAGMA user_version = {_schema.VERSION + 1}")
+        await engine.submit([JOB._replace(id="b")])
+        assert len(await engine.get(["a", "b"])) == 2
+
+
+async def test_whose_file_it_is(tmp_path: Path) -> None:
+    """The file says so in its header, for `file` and for us."""
+    path = tmp_path / "jobs.db"
+    async with opened(path):
+        pass
+    assert path.read_bytes()[68:72] == b"last"
+    assert query(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+@pytest.mark.parametrize(("synchronous", "number"), [("full", 2), ("normal", 1), ("off", 0)])
+async def test_synchronous(tmp_path: Path, synchronous: str, number: int) -> None:
+    """What was asked for is what the writing connection does."""
+    async with opened(tmp_path / "jobs.db", synchronous=synchronous) as engine:
+        found = await inside(engine, lambda store: store.execute("PRAGMA synchronous").fetchone())
+        assert found == (number,)
