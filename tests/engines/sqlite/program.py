@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 
 from lastcall.engines.sqlite import SqliteEngine
 from lastcall.exceptions import EngineUnavailable
@@ -121,8 +122,11 @@ async def fill(path: str, how: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, resource.RLIM_INFINITY))
     engine = SqliteEngine(path)
     await engine.open()
+    hints = []
+    engine.listen(lambda: hints.append(len(hints)))
     print("open")
     written, refused = await submit_until_refused(engine)
+    print(json.dumps([await is_quiet(), len(hints)]))
     rows = await engine.get(written + refused)
     print(json.dumps([[row.id for row in rows] == written, len(refused) > 0]))
     if how == "tmpfs":
@@ -135,6 +139,13 @@ async def fill(path: str, how: str) -> None:
     await engine.open()
     print(len(await engine.get(written + refused)) == len(written + refused))
     await engine.close()
+
+
+async def is_quiet() -> bool:
+    """Whether this process does next to nothing."""
+    began, used = time.monotonic(), time.process_time()
+    await asyncio.sleep(0.3)
+    return time.process_time() - used < 0.2 * (time.monotonic() - began)
 
 
 async def submit_until_refused(engine: SqliteEngine) -> tuple[list[str], list[str]]:

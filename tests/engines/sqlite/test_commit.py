@@ -59,6 +59,18 @@ async def test_one_that_fails_takes_nobody_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.loops("asyncio")
+async def test_a_lease_is_renewed_before_what_waits(tmp_path: Path) -> None:
+    """Twenty thousand submits wait when a worker renews its lease: it does not stand in line behind them."""
+    async with opened(tmp_path / "jobs.db") as engine:
+        await engine.join(WORKER)
+        calls = [asyncio.ensure_future(engine.submit(jobs(f"{n}"))) for n in range(20_000)]
+        await asyncio.sleep(0)
+        assert (await engine.renew("w")).alive
+        assert sum(call.done() for call in calls) < 10_000
+        await asyncio.gather(*calls)
+
+
+@pytest.mark.loops("asyncio")
 async def test_a_lane_of_a_failed_commit_is_forgotten(tmp_path: Path) -> None:
     """The first job of a new task is rolled back together with its lane; the next one makes the lane anew."""
     async with opened(tmp_path / "jobs.db") as engine:

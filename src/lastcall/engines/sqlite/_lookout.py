@@ -45,8 +45,8 @@ class Lookout:
         pause = min(self._pause_seconds, self.poll_seconds)
         return max(0.0, self._looked_at + pause - time.monotonic())
 
-    def look(self, connection: sqlite3.Connection) -> bool:
-        """Whether somebody else has committed since the last look."""
+    def look(self, connection: sqlite3.Connection | None) -> bool:
+        """Whether somebody else has committed since the last look. None: the file is not open, look another time."""
         nudges = self._nudges
         if self.poll_seconds is None:
             return False
@@ -56,7 +56,9 @@ class Lookout:
             self._nudges_seen = nudges
             self._pause_seconds = _FIRST_SECONDS
         self._pause_seconds = min(self._pause_seconds, self.poll_seconds)
-        before, self._version = self._version, _data_version(connection)
+        before = self._version
+        if connection is not None:
+            self._version = _data_version(connection)
         return self._version != before
 
 

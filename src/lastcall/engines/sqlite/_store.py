@@ -44,17 +44,23 @@ class CallersError(Exception):
 class Verb(Generic[Call, Answer]):
     """A verb that writes: answers all calls of it that are committed together.
 
-    `rank`: the order within one commit. `alone`: never committed with others.
+    `rank`: the order within one commit. `alone`: never committed with others. `urgent`: before all that waits.
     """
 
-    __slots__ = ("alone", "answer", "rank")
+    __slots__ = ("alone", "answer", "rank", "urgent")
 
     def __init__(
-        self, rank: int, answer: Callable[[Store, Sequence[Call]], list[Answer]], *, alone: bool = False
+        self,
+        rank: int,
+        answer: Callable[[Store, Sequence[Call]], list[Answer]],
+        *,
+        alone: bool = False,
+        urgent: bool = False,
     ) -> None:
         self.rank = rank
         self.answer = answer
         self.alone = alone
+        self.urgent = urgent
 
 
 def each(function: Callable[[Store, Call], Answer]) -> Callable[[Store, Sequence[Call]], list[Answer]]:

@@ -36,6 +36,10 @@ _T = TypeVar("_T")
 Outcome = tuple["asyncio.Future[Any]", Any, bool]
 
 
+# So many calls at most share a commit, so that none takes longer than a blink and urgent ones can come between.
+_MOST = 2000
+
+
 class _VerbRaised(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
@@ -92,6 +96,7 @@ class Writer:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
         self._stopping = False
+        self._reopened = False
         self.lookout = Lookout()
         self._thread = threading.Thread(target=self._run, name="lastcall-sqlite-writer", daemon=True)
         self._opened: asyncio.Future[None] = loop.create_future()
@@ -106,7 +111,10 @@ class Writer:
 
     def call(self, verb: Verb[Call, Answer], call: Call) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = self._loop.create_future()
-        self._waiting.append(Operation(verb, call, future))
+        if verb.urgent:
+            self._waiting.appendleft(Operation(verb, call, future))
+        else:
+            self._waiting.append(Operation(verb, call, future))
         if self._asleep:
             self._ring()
         return future
@@ -160,7 +168,7 @@ class Writer:
         return True
 
     def _next_batch(self) -> list[Operation] | None:
-        """All that waits; empty: time to look out; None: the end."""
+        """What waits, all of it within reason; empty: time to look out; None: the end."""
         while not self._waiting:
             if self._stopping:
                 return None
@@ -177,7 +185,7 @@ class Writer:
             if self.lookout.is_nudged:
                 break
         waiting = self._waiting
-        return [waiting.popleft() for _ in range(len(waiting))]
+        return [waiting.popleft() for _ in range(min(len(waiting), _MOST))]
 
     def _carry_out(self, batch: list[Operation]) -> None:
         together = [operation for operation in batch if not operation.verb.alone]
@@ -226,6 +234,10 @@ class Writer:
             raise
         self._database.verify()
         self._outage.end()
+        if self._reopened:
+            # Not before it works: who is woken by it tries again, and a full disk would keep us all awake.
+            self._reopened = False
+            self._tell(self._on_reopened)
         return outcomes
 
     def _ready(self) -> Store:
@@ -236,8 +248,7 @@ class Writer:
         if self._store is None or database.opened != before:
             self._store = self._make_store(connection)
             self.lookout.begin(connection)
-            if before:
-                self._tell(self._on_reopened)
+            self._reopened = before > 0
         return self._store
 
     def _undo(self) -> None:
@@ -253,10 +264,8 @@ class Writer:
         self._database.close()
 
     def _look_out(self) -> None:
-        if self._store is None:
-            return
         try:
-            news = self.lookout.look(self._store.connection)
+            news = self.lookout.look(None if self._store is None else self._store.connection)
         except sqlite3.Error:
             return  # the next call will meet the same trouble, and somebody is there to be told
         if news:
