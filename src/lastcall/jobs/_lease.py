@@ -119,8 +119,8 @@ class Lease(Service):
                 return  # somebody else did, meanwhile
             began = time.monotonic()
             renewal = await self._engine.renew(self.worker_id)
-            self._renewed_at = began
             if renewal.alive:
+                self._renewed_at = began
                 self._valid_until = began + self._seconds
                 for request in renewal.cancels:
                     self._executor.cancel(request)

@@ -16,6 +16,8 @@ from ._engine import Engine
 from ._rows import AttemptEnd
 from ._state import JobStatus
 
+_AFTER_BUG_SECONDS = 0.5
+
 OnWritten = Callable[[list[AttemptEnd], list[JobStatus | None]], None]
 
 
@@ -74,4 +76,14 @@ class Outbox:
             self._writing = None
 
     async def _finish(self, batch: list[AttemptEnd]) -> list[JobStatus | None]:
-        return await persist(lambda: self._engine.finish(batch), f"the end of {len(batch)} attempts")
+        what = f"the end of {len(batch)} attempts"
+        told = False
+        while True:
+            try:
+                return await persist(lambda: self._engine.finish(batch), what)
+            except Exception:
+                # Whatever it is, giving up here would leave jobs that have ended as running, until this worker ends.
+                if not told:
+                    logger.exception("%s could not be written, and is tried again", what)
+                told = True
+                await asyncio.sleep(_AFTER_BUG_SECONDS)

@@ -1,0 +1,255 @@
+"""A store that is away: what is done is kept until it can be written, and what cannot be is told."""
+
+import asyncio
+
+import pytest
+
+from lastcall.exceptions import EngineUnavailable
+from lastcall.jobs import Context, Jobs
+from tests.jobs.conftest import Store
+from tests.jobs.running import Faulty, ended, eventually, manager, outcomes, set_within
+
+
+@pytest.fixture
+def engine(store: Store) -> Faulty:
+    return Faulty(store.engine())
+
+
+@pytest.fixture
+def jobs(engine: Faulty) -> Jobs:
+    return Jobs(engine)
+
+
+async def test_results_wait_for_the_store_and_slots_do_not(
+    engine: Faulty, jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ends cannot be written for a while: the work goes on in a free slot, nothing is done twice, and all results are
+    written when the store is back."""
+    called: list[int] = []
+
+    @jobs.task
+    async def work(n: int) -> int:
+        called.append(n)
+        return n
+
+    async with jobs.worker(concurrency=1) as worker:
+        engine.away.add("finish")
+        submitted = [await work.submit(n) for n in range(5)]
+        await eventually(lambda: len(called) == 5)
+        assert worker.running == 0
+        assert {await job.status() for job in submitted} == {"running"}
+        engine.away.clear()
+        assert [await job.result(timeout=20) for job in submitted] == list(range(5))
+        for job in submitted:
+            assert await outcomes(job) == ["completed"]
+    assert called == list(range(5))
+    assert caplog.text.count("waits for the store to come back") == 1
+
+
+async def test_ends_are_written_in_batches(engine: Faulty, jobs: Jobs) -> None:
+    """A hundred jobs end while one write is under way: they need one more, not a hundred."""
+    go = asyncio.Event()
+    ready: list[int] = []
+
+    @jobs.task
+    async def work(n: int) -> None:
+        ready.append(n)
+        await set_within(go)
+
+    async with jobs.worker(concurrency=100):
+        submitted = await jobs.submit_many(work.call(n) for n in range(100))
+        await eventually(lambda: len(ready) == 100)
+        go.set()
+        for job in submitted:
+            await job.wait(timeout=20)
+        assert engine.calls.count("finish") <= 5
+
+
+async def test_a_step_is_kept_while_the_store_is_away(engine: Faulty, jobs: Jobs) -> None:
+    """A step has run, its value cannot be written, nor an event, nor a child: the job goes on where it is when the
+    store is back."""
+    called: list[str] = []
+
+    @jobs.task
+    async def child() -> str:
+        return "child"
+
+    @jobs.task
+    async def work(ctx: Context) -> str:
+        async def step() -> str:
+            called.append("step")
+            return "step"
+
+        found = await ctx.step(step)
+        await ctx.progress(1, 1)
+        started = await ctx.start(child.call())
+        return found + await ctx.result(started)
+
+    async with jobs.worker():
+        for verb in ("record_step", "append_events", "submit", "get", "steps"):
+            if verb != "submit":
+                engine.away.add(verb)
+        job = await work.submit()
+        await eventually(lambda: engine.calls.count("record_step") >= 2)
+        engine.away.add("submit")
+        engine.away.remove("record_step")
+        await eventually(lambda: engine.calls.count("append_events") >= 2)
+        engine.away.remove("append_events")
+        await eventually(lambda: engine.calls.count("submit") >= 3)
+        engine.away.remove("submit")
+        await eventually(lambda: engine.calls.count("steps") >= 2)
+        engine.away.remove("steps")
+        await eventually(lambda: engine.calls.count("get") >= 2)
+        engine.away.clear()
+        assert await job.result(timeout=20) == "stepchild"
+        assert await outcomes(job) == ["handed_over (waiting)", "completed"]
+    assert called == ["step"]
+
+
+async def test_who_submits_is_told(engine: Faulty, jobs: Jobs) -> None:
+    """A caller is there who can be told: it is, at once, and nothing was written."""
+
+    @jobs.task
+    async def work() -> None: ...
+
+    async with jobs:
+        engine.away.add("submit")
+        with pytest.raises(EngineUnavailable):
+            await work.submit()
+        engine.away.clear()
+        assert await jobs.find() == []
+
+
+async def test_workers_pause_and_come_back(
+    engine: Faulty, jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be claimed or renewed for a while: each service says so once, and all go on by themselves."""
+
+    @jobs.task
+    async def work() -> str:
+        return "done"
+
+    caplog.set_level("INFO", "lastcall")
+    async with jobs.worker():
+        engine.away |= {"claim", "rescue"}
+        job = await work.submit()
+        tries = engine.calls.count("claim")
+        await eventually(lambda: engine.calls.count("claim") >= tries + 2)
+        engine.away.clear()
+        assert await job.result(timeout=20) == "done"
+    assert caplog.text.count("the fetcher pauses") == 1
+    assert "the fetcher goes on" in caplog.text
+
+
+async def test_a_stop_waits_for_the_store_within_its_budget(engine: Faulty, jobs: Jobs) -> None:
+    """The worker is stopped while its ends cannot be written; the store comes back in time: nothing is lost."""
+
+    @jobs.task
+    async def work() -> str:
+        return "done"
+
+    async with jobs:
+        async with manager(close=5) as mine, jobs.worker(manager=mine) as worker:
+            engine.away.add("finish")
+            job = await work.submit()
+            await eventually(lambda: "finish" in engine.calls and worker.running == 0)
+            mine.begin_shutdown()
+            tries = engine.calls.count("finish")
+            await eventually(lambda: mine.state == "closing" and engine.calls.count("finish") > tries)
+            engine.away.clear()
+        assert await job.result(timeout=20) == "done"
+        assert mine.report is not None and mine.report.clean
+
+
+@pytest.mark.parametrize("how", ["away", "hangs"])
+async def test_a_stop_without_the_store_ends_by_the_plan_and_is_told(
+    engine: Faulty, jobs: Jobs, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store does not come back, or does not even answer: the worker ends within its budget all the same, and the
+    log names the job that will be repeated."""
+    called: list[int] = []
+
+    @jobs.task
+    async def work(ctx: Context) -> int:
+        called.append(ctx.attempt)
+        return ctx.attempt
+
+    loop = asyncio.get_running_loop()
+    async with jobs:
+        async with manager(close=1) as mine, jobs.worker(manager=mine) as worker:
+            if how == "away":
+                engine.away |= {"finish", "resign", "renew"}
+            else:
+                engine.held = dict.fromkeys(["finish", "resign", "renew", "rescue"], asyncio.Event())
+            job = await work.submit()
+            await eventually(lambda: "finish" in engine.calls and worker.running == 0)
+            began = loop.time()
+        assert loop.time() - began < 5
+        assert job.id in caplog.text and "could not be written" in caplog.text
+        assert "could not resign" in caplog.text
+        for event in engine.held.values():
+            event.set()
+        engine.away.clear()
+        engine.held = {}
+
+
+async def test_what_could_not_be_written_is_handed_over(engine: Faulty, jobs: Jobs) -> None:
+    """Ends cannot be written, but the lease can be resigned: the job is handed over by that, and runs again."""
+    called: list[int] = []
+
+    @jobs.task
+    async def work(ctx: Context) -> int:
+        called.append(ctx.attempt)
+        return ctx.attempt
+
+    async with jobs:
+        async with manager(close=1) as mine, jobs.worker(manager=mine) as worker:
+            engine.away.add("finish")
+            job = await work.submit()
+            await eventually(lambda: "finish" in engine.calls and worker.running == 0)
+        assert await job.status() == "queued"
+        assert await outcomes(job) == ["handed_over (shutdown)"]
+        engine.away.clear()
+        async with jobs.worker():
+            assert await job.result(timeout=20) == 2
+
+
+async def test_an_engine_with_a_bug(engine: Faulty, jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+    """Writing ends fails with an error that no engine should raise: they are kept, and tried again."""
+
+    @jobs.task
+    async def work() -> str:
+        return "done"
+
+    async with jobs.worker():
+        finish, failures = engine.finish, iter([ZeroDivisionError("a bug"), ZeroDivisionError("a bug")])
+
+        async def sometimes(ends: object) -> object:
+            for error in failures:
+                raise error
+            return await finish(ends)
+
+        engine.finish = sometimes  # type: ignore[attr-defined]
+        job = await work.submit()
+        assert await ended(job) == "completed"
+    assert caplog.text.count("a bug") >= 1 and "tried again" in caplog.text
+
+
+@pytest.mark.loops("asyncio")
+async def test_a_cancel_does_not_wait_for_the_store_for_ever(engine: Faulty, jobs: Jobs) -> None:
+    """A step's value cannot be written when its job is cancelled: that is tried a little longer, then the job ends."""
+
+    async def step() -> None: ...
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        await ctx.step(step)
+
+    async with jobs.worker() as worker:
+        engine.away.add("record_step")
+        job = await work.submit()
+        await eventually(lambda: "record_step" in engine.calls)
+        await job.cancel()
+        assert await ended(job) == "cancelled"
+        assert worker.running == 0
+        assert await job.steps() == []
