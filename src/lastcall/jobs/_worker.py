@@ -204,7 +204,8 @@ class Worker:
         self._client.work_arrived()
 
     async def _watch_for_stop(self) -> None:
-        await self._manager._roster.node.wait()
+        # The group's node and not the manager's: a worker in a task that is stopped alone must claim nothing either.
+        await self._group._node.wait()
         self._fetcher.tell_to_stop()
 
     # --- stop ------------------------------------------------------------------------------------------
