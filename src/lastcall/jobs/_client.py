@@ -160,10 +160,12 @@ class Client:
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Write all or none, and tell the workers of this process."""
-        engine = await self.ready()
+        ready = self._is_open and self._loop is asyncio.get_running_loop()
+        engine = self.engine if ready else await self.ready()
         answers = await engine.submit(jobs)
-        if any(answer.conflict for answer in answers):
-            raise _key_conflict(jobs, answers)
+        for answer in answers:
+            if answer.conflict:
+                raise _key_conflict(jobs, answers)
         self.work_arrived()
         return answers
 
@@ -176,10 +178,11 @@ class Client:
             )
         return name
 
-    def check_size(self, text: str, what: str) -> str:
-        """`text` itself, or `PayloadTooLarge`. Most texts are far too short to be worth encoding."""
+    def check_size(self, text: str, what: str, *whose: object) -> str:
+        """`text` itself, or `PayloadTooLarge`, which names `what % whose`. Most texts are too short for a closer look."""
         limit = self.max_payload_bytes
         if len(text) * 4 > limit and (size := len(text.encode())) > limit:
+            what = what % whose if whose else what
             raise PayloadTooLarge(
                 f"{what}: {size} bytes of JSON, and at most {limit} are kept; store it elsewhere and pass its name, "
                 "or raise Jobs(max_payload_bytes=...)"

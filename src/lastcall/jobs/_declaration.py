@@ -207,7 +207,7 @@ class Task(Generic[P, R_co]):
 
     def _job_of(self, args: str) -> NewJob:
         settings, options = self.settings, self._options
-        self._client.check_size(args, f"the arguments of {settings.name!r}")
+        self._client.check_size(args, "the arguments of %r", settings.name)
         limit_key = None if settings.concurrency_key is None else self._limit_key(args)
         if options is _NO_OPTIONS and limit_key is None:
             return NewJob(

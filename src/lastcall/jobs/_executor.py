@@ -61,6 +61,9 @@ class Executor:
         self._tasks = tasks
         self._on_end = on_end
         self.running: dict[str, Attempt] = {}
+        # A task that is cancelled before its first step runs no line of `_run`; its record tells.
+        self._unbegun: dict[Record, Attempt] = {}
+        crew.roster.watch(self._on_ended)
         crew.give_up = self._give_up
 
     # --- verbs -----------------------------------------------------------------------------------------
@@ -74,11 +77,10 @@ class Executor:
             attempt = Attempt(self._crew, claimed)
             self.running[claimed.id] = attempt
             task = self._group.create_task(self._run(attempt), name=f"{claimed.task} {claimed.id}")
-            if attempt.record is None:  # an eager first step has set it
-                attempt.task = task
-                attempt.record = self._crew.roster.live.get(task)
-            # A task that is cancelled before its first step runs no line of `_run`.
-            task.add_done_callback(partial(self._on_done, attempt), context=self._crew.roster.context)
+            record = self._crew.roster.live.get(task)
+            if record is not None and attempt.record is None:  # an eager first step has set it
+                attempt.task, attempt.record = task, record
+                self._unbegun[record] = attempt
 
     def hand_back(self, jobs: Sequence[Claimed]) -> None:
         """Claimed too late, the worker stops: given back before anything of them ran."""
@@ -102,6 +104,7 @@ class Executor:
         for attempt in list(self.running.values()):
             attempt.lose()
             self._end(attempt, None)
+        self._crew.roster.unwatch(self._on_ended)
 
     # --- one attempt -----------------------------------------------------------------------------------
 
@@ -140,17 +143,21 @@ class Executor:
         if cancelled is not None and not attempt.unwinding:
             raise cancelled
 
-    def _on_done(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        if not attempt.ended:
+    def _on_ended(self, record: Record) -> None:
+        attempt = self._unbegun.pop(record, None)
+        if attempt is not None and not attempt.ended:
             self._end(attempt, self._outcome_of(attempt, asyncio.CancelledError()))
 
     def _begin(self, attempt: Attempt) -> None:
-        scope = current_scope.get()
-        assert scope is not None
-        record = scope.current_record()
-        assert record is not None
-        attempt.task = asyncio.current_task()
-        attempt.record = record
+        record = attempt.record
+        if record is None:
+            scope = current_scope.get()
+            record = None if scope is None else scope.current_record()
+            assert record is not None
+            attempt.task = asyncio.current_task()
+            attempt.record = record
+        else:
+            del self._unbegun[record]
         attempt.node = self._crew.roster.node_of(record)
         # So that tasks which the job starts speak for the job, too.
         current_scope.set(Scope(self._crew.roster, record))
@@ -179,7 +186,7 @@ class Executor:
             logger.warning(
                 "%r has completed without asking for step %r, which is recorded", attempt, forgotten[0]
             )
-        return self._crew.client.check_size(codec.dump(value), f"the result of {attempt!r}")
+        return self._crew.client.check_size(codec.dump(value), "the result of %r", attempt)
 
     def _end(self, attempt: Attempt, outcome: Outcome | None) -> None:
         if attempt.ended:
