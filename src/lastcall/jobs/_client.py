@@ -179,7 +179,7 @@ class Client:
         return name
 
     def check_size(self, text: str, what: str, *whose: object) -> str:
-        """`text` itself, or `PayloadTooLarge`, which names `what % whose`. Most texts are too short for a closer look."""
+        """`text` itself, or `PayloadTooLarge`, naming `what % whose`. Most texts are too short for a closer look."""
         limit = self.max_payload_bytes
         if len(text) * 4 > limit and (size := len(text.encode())) > limit:
             what = what % whose if whose else what
