@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-_FIRST_SECONDS = 0.001
+_FIRST_SECONDS = 0.00025
 
 
 class Lookout:
