@@ -189,13 +189,13 @@ def test_a_write_is_looked_at_again_until_its_commit_shows(monkeypatch: pytest.M
     lookout.poll_seconds = 1.0
     lookout.nudge()
     pauses = []
-    for _ in range(12):
+    for _ in range(14):
         assert not lookout.look(connection)  # type: ignore[arg-type]
         pause = lookout.wait_seconds()
         assert pause is not None
-        pauses.append(round(pause, 3))
+        pauses.append(round(pause, 5))
         now += pause
-    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 1.0]
+    assert pauses == [0.00025 * 2**n for n in range(12)] + [1.0, 1.0]
     version = 2
     assert lookout.look(connection)  # type: ignore[arg-type]
     assert not lookout.look(connection)  # type: ignore[arg-type]
