@@ -162,6 +162,7 @@ class Client:
         """Write all or none, and tell the workers of this process."""
         ready = self._is_open and self._loop is asyncio.get_running_loop()
         engine = self.engine if ready else await self.ready()
+        self.work_arrived()  # so that a worker's claim shares the commit; it may come too early, hence once more below
         answers = await engine.submit(jobs)
         for answer in answers:
             if answer.conflict:
