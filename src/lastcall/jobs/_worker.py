@@ -246,9 +246,11 @@ class Worker:
             logger.warning("%s", report)
 
     async def _leave_with_manager(self) -> None:
-        """The manager's plan is under way, and may count this block as work: then it cancels us together with the jobs,
-        and these still need the lease while they clean up."""
+        """The manager's plan is under way. A block under `lastcall.run` counts as work, and need not: it only waits for
+        what counts itself. Whoever else cancels us here: the jobs still need the lease while they clean up."""
         self._fetcher.tell_to_stop()
+        if self._manager._home is not None:
+            self._manager._home.manager_leaving(self._manager)
         loop = asyncio.get_running_loop()
         shutdown = self._manager._shutdown_task
         cancelled: asyncio.CancelledError | None = None
