@@ -404,6 +404,36 @@ async def test_a_cancelled_error_of_the_jobs_own_is_a_failure(jobs: Jobs) -> Non
         assert "nobody had cancelled it" in info.error["message"]
 
 
+async def test_a_cancel_that_is_not_ours_hands_over_with_a_pause(store: Store) -> None:
+    """A program cancels all tasks it can find, and a job is among them: that is no wish of a user's and no failure, so
+    it is handed over; not at once, since a job that cancels itself would keep its worker busy for ever."""
+    clock = VirtualClock()
+    jobs = store.jobs(clock)
+
+    @jobs.task
+    async def work(ctx: Context) -> int:
+        if ctx.attempt < 3:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(60)
+        return ctx.attempt
+
+    async with jobs.worker():
+        job = await work.submit()
+        for attempt in (1, 2):
+
+            async def pauses() -> bool:
+                info = await job.info()
+                return info.attempt == attempt and info.status == "waiting"  # noqa: B023
+
+            await eventually(pauses)
+            clock.advance(1)
+            jobs._client.work_arrived()
+        assert await job.result(timeout=20) == 3
+        assert (await job.info()).failures == 0
+
+
 async def test_cancelling_what_does_not_exist(jobs: Jobs) -> None:
     """An unknown id, and what is no id at all."""
     async with jobs:

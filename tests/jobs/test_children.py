@@ -195,6 +195,35 @@ async def test_a_child_that_fails(jobs: Jobs) -> None:
         assert await (await parent.submit()).result(timeout=20) == "no such picture"
 
 
+async def test_a_child_that_is_retried_by_hand_before_its_parent(jobs: Jobs) -> None:
+    """A child has failed, and its parent with it. Somebody retries the child, and the parent while that one runs: the
+    parent waits for its new end."""
+    standing, go = asyncio.Event(), asyncio.Event()
+
+    @jobs.task
+    async def child(ctx: Context) -> str:
+        if ctx.attempt == 1:
+            raise OSError("no such picture")
+        standing.set()
+        await set_within(go)
+        return "mended"
+
+    @jobs.task
+    async def parent(ctx: Context) -> list[str]:
+        return await ctx.gather(await ctx.start(child.call()))
+
+    async with jobs.worker():
+        job = await parent.submit()
+        assert await ended(job) == "failed"
+        (found,) = await jobs.find(parent=job.id)
+        await jobs.job(found.id).retry()
+        await set_within(standing)
+        await job.retry()
+        await reaches(job, "waiting")
+        go.set()
+        assert await job.result(timeout=20) == ["mended"]
+
+
 async def test_a_child_that_is_cancelled(jobs: Jobs) -> None:
     """Somebody cancels the child: its parent is woken, and told so."""
 

@@ -235,6 +235,29 @@ async def test_an_engine_with_a_bug(engine: Faulty, jobs: Jobs, caplog: pytest.L
     assert caplog.text.count("a bug") >= 1 and "tried again" in caplog.text
 
 
+async def test_who_was_given_up_does_not_wait_for_the_store(engine: Faulty, jobs: Jobs) -> None:
+    """A cancelled job cleans up with a step, which can be neither written nor looked up: when its grace is over it is
+    given up, and does not go on trying by itself."""
+    running = asyncio.Event()
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        try:
+            running.set()
+            await asyncio.sleep(60)
+        finally:
+            await ctx.step(str.upper, "clean up")
+
+    async with manager(cancel=0.1, close=1) as mine, jobs.worker(manager=mine):
+        job = await work.submit()
+        await set_within(running)
+        engine.away.add("record_step")
+        await job.cancel()
+        assert await ended(job) == "cancelled"
+        await eventually(lambda: mine.stats().running == 0)
+        assert await job.steps() == []
+
+
 @pytest.mark.loops("asyncio")
 async def test_a_cancel_does_not_wait_for_the_store_for_ever(engine: Faulty, jobs: Jobs) -> None:
     """A step's value cannot be written when its job is cancelled: that is tried a little longer, then the job ends."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import weakref
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from tests.jobs.conftest import Store
 from tests.jobs.running import AT_ONCE, ended, eventually, manager, outcomes, reaches, set_within
 
 HOUR = 3600.0
+
+kept: ContextVar[object] = ContextVar("kept")
 
 
 async def let_pass(jobs: Jobs, clock: VirtualClock, seconds: float) -> None:
@@ -38,9 +41,10 @@ async def test_a_sleeping_job_holds_no_slot_and_no_memory_and_wakes_on_time(stor
     seen: list[weakref.ref[Large]] = []
     called: list[str] = []
 
-    @jobs.task
+    @jobs.task(timeout=7200)
     async def sleepy(ctx: Context) -> str:
         large = Large()
+        kept.set(large)
         seen.append(weakref.ref(large))
         called.append("asleep")
         await ctx.sleep(HOUR)

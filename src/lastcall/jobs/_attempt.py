@@ -50,18 +50,26 @@ _CRITICAL_LOOK_SECONDS = 0.02
 # How long a write goes on being tried for an attempt that was cancelled meanwhile.
 _LAST_TRY_SECONDS = 2.0
 
+# Before and after the deadline of a drain; with any other reason the attempt is not one that could be handed over.
+_LEAVING = (None, StopReason.SHUTDOWN, StopReason.GROUP)
+
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("lastcall_job_attempt", default=None)
 
 
-async def persist(write: Callable[[], Awaitable[T]], what: str) -> T:
-    """Carry out a write however long the store is away: what it holds is done, and must not be lost or done again."""
+async def persist(write: Callable[[], Awaitable[T]], what: str, attempt: Attempt | None = None) -> T:
+    """Carry out a write however long the store is away: what it holds is done, and must not be lost or done again.
+
+    For an attempt no longer than it lasts: whoever was given up must not wait for the store on its own.
+    """
     tries = 0
     while True:
         try:
             return await write()
         except EngineUnavailable as error:
+            if attempt is not None:
+                attempt.require_running()
             if tries == 0:
                 logger.warning("%s waits for the store to come back: %s", what, error)
             await asyncio.sleep(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
@@ -168,7 +176,7 @@ class Attempt:
         self.told: set[str] | None = None
         self._held_back = False
         self._settling = False
-        self._parked: set[asyncio.Future[None]] = set()
+        self._parked: set[asyncio.Future[None]] | None = None
         self._side_tasks: set[asyncio.Task[object]] | None = None
 
     def __repr__(self) -> str:
@@ -186,12 +194,20 @@ class Attempt:
         """Whether its task has had the one cancellation that it gets."""
         return self.unwinding or (self.record is not None and self.record.cancelled_at is not None)
 
+    @property
+    def reason(self) -> StopReason | None:
+        """Why it was cancelled, by whom ever: its own reason before its manager's."""
+        record = self.record
+        if self.cancel_reason is not None or record is None or record.cancelled_at is None:
+            return self.cancel_reason
+        return record.reason
+
     async def checkpoint(self) -> None:
         """Before anything new begins: leave if this is asked, and never begin without a valid lease.
 
         Raises `NotInJob` after the attempt's end.
         """
-        self.require_running()
+        self.enter()
         if self._must_leave():
             await self.park()
         with self.holding():
@@ -201,14 +217,18 @@ class Attempt:
 
     def _must_leave(self) -> bool:
         # Who is cancelled for good, or has overrun its time, may clean up with steps also in a drain.
-        if self.told_to_stop and self.cancel_reason is None:
+        if self.told_to_stop and self.reason in _LEAVING:
             self.leaving = self._held_back = True
         return self.leaving or self.unwinding or self.lost
 
     def require_running(self) -> None:
-        """Raises `NotInJob` after the attempt's end; takes down which tasks work for it."""
+        """Raises `NotInJob` after the attempt's end."""
         if self.ended:
             raise NotInJob(f"{self!r} has ended; its context is of no use any more")
+
+    def enter(self) -> None:
+        """Something is asked for by the task that runs now. Raises `NotInJob` after the attempt's end."""
+        self.require_running()
         task = asyncio.current_task()
         if task is not self.task and task is not None:
             if self._side_tasks is None:
@@ -228,7 +248,7 @@ class Attempt:
             rows: Sequence[StepRow] = ()
             if claimed.has_steps:
                 with self.holding():
-                    rows = await persist(lambda: self.crew.engine.steps(claimed.id), repr(self))
+                    rows = await persist(lambda: self.crew.engine.steps(claimed.id), repr(self), self)
             # Steps side by side ask for it together; with a memory each, they would be numbered and expected wrongly.
             if self.steps is None:
                 self.steps = Steps(f"{claimed.id} ({claimed.task})", rows)
@@ -262,6 +282,8 @@ class Attempt:
             raise asyncio.CancelledError("the job leaves its worker")
         self.consider_unwinding()
         parked = self.crew.loop.create_future()
+        if self._parked is None:
+            self._parked = set()
         self._parked.add(parked)
         try:
             await parked
@@ -292,7 +314,7 @@ class Attempt:
             return
         if record is not None and record.extra is not None and record.extra.critical_depth:
             self._settling = True
-            self.crew.loop.call_later(_CRITICAL_LOOK_SECONDS, self._settle, 0)
+            self.later(_CRITICAL_LOOK_SECONDS, self._settle, 0)
             return
         self.unwinding = True
         task.cancel("the job leaves its worker")
@@ -325,8 +347,13 @@ class Attempt:
 
     def _expect_end(self) -> None:
         """It was cancelled, and has so much time to end by itself."""
-        crew = self.crew
-        self.timers.append(crew.loop.call_later(crew.cancel_grace_seconds, crew.give_up, self))
+        self.later(self.crew.cancel_grace_seconds, self.crew.give_up, self)
+
+    def later(self, seconds: float, callback: Callable[..., object], *args: object) -> None:
+        """Call back, unless the attempt has ended before. Not in the job's context: a timer that was cancelled keeps
+        its context until its time has come, and with it everything that the job has put there, and this attempt."""
+        context = self.crew.roster.context
+        self.timers.append(self.crew.loop.call_later(seconds, callback, *args, context=context))
 
     def lose(self) -> None:
         """The lease is gone: nothing this attempt does counts any more."""
@@ -342,7 +369,7 @@ class Attempt:
         for task in list(self._side_tasks or ()):
             if not task.done():
                 task.cancel("the job has ended")
-        for parked in list(self._parked):
+        for parked in list(self._parked or ()):
             parked.cancel("the job has ended")
 
     # --- writing ---------------------------------------------------------------------------------------
@@ -369,7 +396,7 @@ class Attempt:
     async def _finish_write(self, write: Callable[[], Awaitable[T]], what: str) -> T:
         loop = self.crew.loop
         # Not by the loop's factory, which tools may have changed.
-        task = asyncio.Task(persist(write, what), loop=loop)
+        task = asyncio.Task(persist(write, what, self), loop=loop)
         cancelled: asyncio.CancelledError | None = None
         deadline: float | None = None
         while not task.done():

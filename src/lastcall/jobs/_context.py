@@ -137,17 +137,14 @@ class Context:
     @property
     def cancel_reason(self) -> StopReason | None:
         """Why this attempt was cancelled: read it where CancelledError is caught; None before that."""
-        attempt = self._attempt
-        if attempt.cancel_reason is not None:
-            return attempt.cancel_reason
-        return None if attempt.record is None else attempt.record.reason
+        return self._attempt.reason
 
     def _require_outside_steps(self, what: str) -> None:
         """Inside a step nothing can be remembered, and nothing may leave: it would wait for itself.
 
         Raises `BadDeclaration`, and `NotInJob` after the attempt's end.
         """
-        self._attempt.require_running()
+        self._attempt.enter()
         step = _current_step.get()
         if step is not None and step.job_id == self.job_id:
             raise BadDeclaration(
@@ -364,11 +361,10 @@ class Context:
         return attempt.told
 
     async def _log(self) -> AsyncIterator[EventRow]:
-        engine, after = self._attempt.crew.engine, 0
+        attempt, after = self._attempt, 0
         while True:
-            rows = await persist(
-                partial(engine.read_events, self.job_id, after, _EVENTS_READ), repr(self._attempt)
-            )
+            read = partial(attempt.crew.engine.read_events, self.job_id, after, _EVENTS_READ)
+            rows = await persist(read, repr(attempt), attempt)
             if not rows:
                 return
             for row in rows:
@@ -512,9 +508,13 @@ class Context:
 
     async def _result_of(self, job: Job[T]) -> T:
         attempt = self._attempt
-        with attempt.holding():
-            row = await persist(partial(attempt.crew.client.get, job.id), repr(attempt))
-        return cast(T, result_of(row, job._codec))
+        while True:
+            with attempt.holding():
+                row = await persist(partial(attempt.crew.client.get, job.id), repr(attempt), attempt)
+            if row.status.final:
+                return cast(T, result_of(row, job._codec))
+            # It had ended when it was waited for, and was retried by hand since.
+            await self._wait(f"jobs {job.id}", lambda key: Wait(key, WaitKind.JOBS, jobs=(job.id,)))
 
     async def run(self, call: Call[T], *, name: str | None = None) -> T:
         """Start a child and wait for its result."""
@@ -541,7 +541,7 @@ class Context:
         text = self._attempt.crew.client.check_size(
             dump_plain(data, f"the event {type!r}"), f"the event {type!r}"
         )
-        self._attempt.require_running()
+        self._attempt.enter()
         return await self._append(NewEvent(type, text, None if step is None else step.key))
 
     async def _append(self, event: NewEvent) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from traceback import format_exception
@@ -40,10 +41,15 @@ from ._rows import (
     HandedOver,
     Outcome,
     Suspended,
+    Wait,
 )
+from ._state import WaitKind
+from ._steps import WAIT_MARK
 
 # Errors that the next attempt would meet again: the code must change first, and retrying only hides that.
 _HOPELESS = (BadArguments, BadDeclaration, BadResult, PayloadTooLarge, StepCollision, StepMismatch)
+
+_PAUSE_SECONDS = 1.0
 
 AnyTask = Task[Any, Any]
 
@@ -138,12 +144,16 @@ class Executor:
             self._end(attempt, outcome)
         # Our own unwinding ends here; a cancel of the manager's or of somebody else's goes on, also where the job has
         # raised something else while it cleaned up.
-        if _reason_of(attempt.record) is not None and not isinstance(outcome, Completed):
+        if attempt.reason is not None and not isinstance(outcome, Completed):
             raise cancelled or asyncio.CancelledError
         if cancelled is not None and not attempt.unwinding:
             raise cancelled
 
     def _on_ended(self, record: Record) -> None:
+        if record.group is self._group and (task := record.live_task) is not None:
+            # The manager remembers ended tasks, and a task its context: with it all that the job has put there, this
+            # attempt, and every value of its steps.
+            record.task = weakref.ref(task)
         attempt = self._unbegun.pop(record, None)
         if attempt is not None and not attempt.ended:
             self._end(attempt, self._outcome_of(attempt, asyncio.CancelledError()))
@@ -170,8 +180,7 @@ class Executor:
         if claimed.options is not None:
             timeout = json.loads(claimed.options).get("timeout", timeout)
         if timeout is not None:
-            timer = self._crew.loop.call_later(timeout, attempt.cancel, StopReason.TIMEOUT)
-            attempt.timers.append(timer)
+            attempt.later(timeout, attempt.cancel, StopReason.TIMEOUT)
         codec = task.result
         args, kwargs = task.arguments.load(claimed.args)
         if task.takes_context:
@@ -212,7 +221,7 @@ class Executor:
         """What became of an attempt that raised. None: there is nothing to say, it was lost or given up before."""
         if attempt.lost or attempt.ended:
             return None
-        reason = attempt.cancel_reason or _reason_of(attempt.record)
+        reason = attempt.reason
         if reason is StopReason.USER or reason is StopReason.DISCONNECT:
             return Cancelled(reason, None if isinstance(error, asyncio.CancelledError) else _written(error))
         if attempt.unwinding:  # it was leaving already: a wait keeps the end that it was given
@@ -224,9 +233,18 @@ class Executor:
         if isinstance(error, asyncio.CancelledError):
             task = attempt.task
             if task is None or task.cancelling():
-                return HandedOver()  # cancelled by somebody unknown: the loop is being torn down
+                return self._cancelled_by_others(attempt)
             error = RuntimeError("the job let a CancelledError escape although nobody had cancelled it")
         return self._failure(attempt, error)
+
+    def _cancelled_by_others(self, attempt: Attempt) -> Outcome:
+        """The loop is being torn down, or a program cancels all of its tasks: no failure of the job. But it may as well
+        cancel itself, every time, so it pauses."""
+        logger.warning("%r was cancelled, but not by lastcall; it is handed over", attempt)
+        if attempt.told_to_stop:
+            return HandedOver()
+        mark = f"{WAIT_MARK}cancelled by others in attempt {attempt.claimed.attempt}"
+        return Suspended((Wait(mark, WaitKind.SLEEP, seconds=_PAUSE_SECONDS),))
 
     def _failure(self, attempt: Attempt, error: BaseException) -> Failed:
         claimed = attempt.claimed
@@ -253,15 +271,11 @@ class Executor:
         logger.error(
             "%r was cancelled (%s) and still runs after %g s; it is given up. It stands at\n    %s",
             attempt,
-            attempt.cancel_reason or _reason_of(attempt.record) or "it leaves its worker",
+            attempt.reason or "it leaves its worker",
             self._crew.cancel_grace_seconds,
             "\n    ".join(task_stack(task)),
         )
         self._end(attempt, self._outcome_of(attempt, asyncio.CancelledError()))
-
-
-def _reason_of(record: Record | None) -> StopReason | None:
-    return None if record is None or record.cancelled_at is None else record.reason
 
 
 def _written(error: BaseException) -> str:
