@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -183,6 +184,84 @@ async def test_steps_side_by_side_all_end(jobs: Jobs, store: Store) -> None:
         async with other.worker():
             assert await other.job(job.id).result(timeout=20) == ["aaa", "bbb", "ccc"]
     assert sorted(called) == ["a here", "aa there", "b here", "bb there", "c here", "cc there"]
+
+
+async def test_rolling_restarts_repeat_nothing(jobs: Jobs, store: Store) -> None:
+    """Forty jobs, with steps one after the other, side by side, a wait and a child, while two workers are restarted in
+    turn all the time: every job ends well, every step runs once, and nothing is charged or lost."""
+    called: Counter[str] = Counter()
+
+    def declare(on: Jobs) -> Any:
+        @on.task(name="child")
+        async def child(ctx: Context, n: int) -> int:
+            async def step() -> int:
+                called[f"{n} child"] += 1
+                await asyncio.sleep(0.001)
+                return n
+
+            return await ctx.step(step)
+
+        @on.task(name="work")
+        async def work(ctx: Context, n: int) -> int:
+            async def step(name: str) -> int:
+                called[f"{n} {name}"] += 1
+                await asyncio.sleep(0.002)
+                return 1
+
+            def block(name: str) -> int:
+                called[f"{n} {name}"] += 1
+                return 1
+
+            total = 0
+            for i in range(4):
+                total += await ctx.step(step, f"one after the other {i}")
+            total += sum(await asyncio.gather(*(ctx.step(step, f"beside {i}") for i in range(4))))
+            await ctx.sleep(0.01)
+            total += await ctx.step(block, "in a thread")
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(ctx.run(child.call(n)))
+                for i in range(3):
+                    total += await ctx.step(step, f"beside the child {i}")
+            assert running.result() == n
+            return total
+
+        return work
+
+    work, other = declare(jobs), store.jobs()
+    declare(other)
+    done = asyncio.Event()
+
+    async def restart(on: Jobs) -> int:
+        restarts = 0
+        while not done.is_set():
+            async with manager() as mine, on.worker(concurrency=8, manager=mine):
+                await asyncio.wait([asyncio.ensure_future(done.wait())], timeout=0.03)
+            assert mine.report is not None and mine.report.clean, str(mine.report)
+            restarts += 1
+        return restarts
+
+    async with jobs, other:
+        submitted = await jobs.submit_many(work.call(n) for n in range(40))
+        restarting = [asyncio.create_task(restart(on)) for on in (jobs, other)]
+        for job in submitted:
+            assert await job.result(timeout=50) == 12
+        done.set()
+        restarts = [await task for task in restarting]
+        for job in submitted:
+            info = await job.info()
+            assert (info.failures, info.lost, info.error) == (0, 0, None)
+    assert called == {
+        f"{n} {name}": 1
+        for n in range(40)
+        for name in (
+            *(f"one after the other {i}" for i in range(4)),
+            *(f"beside {i}" for i in range(4)),
+            "in a thread",
+            *(f"beside the child {i}" for i in range(3)),
+            "child",
+        )
+    }
+    assert sum(restarts) > 4
 
 
 async def test_what_waits_does_not_keep_its_branches_waiting(jobs: Jobs, store: Store) -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from lastcall.exceptions import NotInJob
 from lastcall.jobs import Context, Jobs, StepStatus, current_context, current_step
 from tests.jobs.conftest import Store
-from tests.jobs.running import AT_ONCE, ended, eventually, outcomes, reaches, set_within
+from tests.jobs.running import AT_ONCE, Faulty, ended, eventually, outcomes, reaches, set_within
 
 
 class Colour(Enum):
@@ -744,6 +744,93 @@ async def test_a_value_that_cannot_be_stored_fails_the_job_clearly(store: Store,
         assert kind == ("PayloadTooLarge" if isinstance(value, str) else "BadResult")
         assert "step" in message
         assert len(await job.attempts()) == 1
+
+
+async def test_a_timeout_while_a_step_is_being_written_does_not_lose_it(store: Store) -> None:
+    """The job's own timeout is over when its step has run, and the store still writes: the job hears of the timeout,
+    the step is remembered, and the task is as if nobody had ever cancelled it."""
+    engine = Faulty(store.engine())
+    jobs = Jobs(engine)
+    called: list[str] = []
+    cancelling: list[int] = []
+
+    async def step(name: str) -> str:
+        called.append(name)
+        return name
+
+    @jobs.task(retries=1, backoff=AT_ONCE)
+    async def work(ctx: Context) -> str:
+        try:
+            async with asyncio.timeout(0.05):
+                found = await ctx.step(step, "one")
+        except TimeoutError:
+            task = asyncio.current_task()
+            assert task is not None
+            cancelling.append(task.cancelling())
+            await ctx.step(step, "two")
+            raise
+        return found
+
+    async with jobs.worker():
+        engine.held["record_step"] = held = asyncio.Event()
+        job = await work.submit()
+        await eventually(lambda: "record_step" in engine.calls)
+        await asyncio.sleep(0.1)
+        held.set()
+        assert await job.result(timeout=20) == "one"
+        assert await outcomes(job) == ["failed", "completed"]
+    assert called == ["one", "two"] and cancelling == [0]
+
+
+# --- what a job knows of itself --------------------------------------------------------------------------
+
+
+async def test_what_a_job_knows_of_itself(jobs: Jobs) -> None:
+    """A job reads all that its context tells, in itself and in a task that it starts, and tells how far it is."""
+
+    @jobs.task(retries=1, backoff=AT_ONCE)
+    async def work(ctx: Context) -> dict[str, Any]:
+        if ctx.attempt == 1:
+            raise FirstTime
+        ahead = await ctx.emit("note", {"n": 1})
+        await ctx.progress(1, 4, "a quarter")
+        await ctx.log("almost", level="warning")
+        return {
+            "id": ctx.job_id,
+            "key": ctx.key,
+            "labels": dict(ctx.labels),
+            "attempt": ctx.attempt,
+            "failures": ctx.failures,
+            "parent": ctx.parent_id,
+            "reason": ctx.cancel_reason,
+            "stop": ctx.shutdown.requested,
+            "seq": ahead,
+            "beside": await asyncio.create_task(ask()),
+        }
+
+    async def ask() -> str:
+        return current_context().job_id
+
+    async with jobs.worker():
+        job = await work.options(key="k", labels={"tenant": "ann"}).submit()
+        assert await job.result(timeout=20) == {
+            "id": job.id,
+            "key": "k",
+            "labels": {"tenant": "ann"},
+            "attempt": 2,
+            "failures": 1,
+            "parent": None,
+            "reason": None,
+            "stop": False,
+            "seq": 1,
+            "beside": job.id,
+        }
+        assert (await job.info()).progress == {"done": 1, "of": 4, "message": "a quarter"}
+        assert [(event.type, event.data, event.attempt) async for event in job.events()] == [
+            ("note", {"n": 1}, 2),
+            ("progress", {"done": 1, "of": 4, "message": "a quarter"}, 2),
+            ("log", {"level": "warning", "message": "almost"}, 2),
+        ]
 
 
 # --- where steps run, and where they cannot -------------------------------------------------------------

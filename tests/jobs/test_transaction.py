@@ -222,3 +222,34 @@ async def test_a_cancel_in_the_middle_waits_for_the_commit(jobs: Jobs, path: str
         await job.retry()
         assert await job.result(timeout=20) == 1
     assert accounts(path) == {"ann": 9, "bob": 1}
+
+
+async def test_an_error_in_the_middle_of_a_cancel_is_not_lost(
+    jobs: Jobs, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job is cancelled while its function runs in the store's thread, and then that fails: the job is cancelled,
+    nothing was written, and the log has the error."""
+    inside, go = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        move(connection, "ann", "bob", 1)
+        inside.set()
+        go.wait(20)
+        raise OSError("no more")
+
+    @jobs.task
+    async def pay(ctx: Context) -> None:
+        await ctx.transaction(slow)
+
+    async with jobs.worker() as worker:
+        job = await pay.submit()
+        await eventually(inside.is_set)
+        (task,) = worker.manager.tasks(status="running")
+        cancelling = asyncio.create_task(worker.manager.cancel_task(task.id))
+        await eventually(lambda: worker.manager.info(task.id).reason is not None)
+        go.set()
+        await cancelling
+        assert await ended(job) == "cancelled"
+        assert await job.steps() == []
+    assert "OSError: no more" in caplog.text
+    assert accounts(path) == {"ann": 10, "bob": 0}

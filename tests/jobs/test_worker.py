@@ -228,9 +228,11 @@ async def test_a_start_that_fails_leaves_nothing(store: Store, verb: str, own: b
             async with jobs.worker(manager=None if own else mine):
                 pass
         await eventually(lambda: asyncio.all_tasks() <= before)
+        assert mine._roster.watchers == ()
         engine.away.clear()
         async with jobs.worker(manager=mine):
             assert await runs_a_job(jobs, work)
+        assert mine._roster.watchers == ()
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(store: Store) -> None:

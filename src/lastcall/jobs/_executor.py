@@ -69,10 +69,13 @@ class Executor:
         self.running: dict[str, Attempt] = {}
         # A task that is cancelled before its first step runs no line of `_run`; its record tells.
         self._unbegun: dict[Record, Attempt] = {}
-        crew.roster.watch(self._on_ended)
         crew.give_up = self._give_up
 
     # --- verbs -----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin to look for ends. `abandon_all` is the other end of it."""
+        self._crew.roster.watch(self._on_ended)
 
     def start(self, jobs: Sequence[Claimed]) -> None:
         """Begin each of them at once; a claim is a promise. What comes when the manager takes no more is given back."""

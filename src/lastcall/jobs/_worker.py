@@ -167,6 +167,7 @@ class Worker:
         await self._lease.join()
         self._unlisten = [client.on_work(self._fetcher.wake), client.on_foreign(self._lease.look_soon)]
         manager.on_close(self._close, name=f"worker {self.id}")
+        self._executor.open()
         context = _context_of(manager._roster)
         context.run(self._start_services)
 
