@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -60,3 +61,23 @@ def stands(path: str, stubborn: bool) -> str:
         time.sleep(0.01)
     file.with_suffix(".asked").touch()
     raise OSError("asked to stop")
+
+
+@process_jobs.task(run="process")
+def heeds(path: str) -> str:
+    """Ends when it hears of a stop."""
+    Path(path).write_text(str(os.getpid()))
+    current_shutdown().wait_sync(60)
+    return f"told: {current_shutdown().reason}"
+
+
+@process_jobs.task(run="process")
+async def deaf(path: str) -> str:
+    """Like a process that has only just begun: it does not know yet what to do with a signal."""
+    file = Path(path)
+    if file.exists():
+        return "second"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    file.write_text(str(os.getpid()))
+    await asyncio.sleep(60)
+    return "first"

@@ -12,7 +12,7 @@ import pytest
 
 from lastcall.exceptions import BadDeclaration
 from lastcall.jobs import Context, Job, Jobs, current_context
-from tests.jobs.functions import ends_badly, much, process_jobs, stands, whoami, whoami_async
+from tests.jobs.functions import deaf, ends_badly, heeds, much, process_jobs, stands, whoami, whoami_async
 from tests.jobs.running import PATIENCE_SECONDS, ended, eventually, manager, outcomes
 
 # --- threads -------------------------------------------------------------------------------------------
@@ -159,12 +159,42 @@ class TestProcesses:
             await eventually(lambda: not worker.manager.tasks(status="running"))
             assert not path.exists() or not is_alive(int(path.read_text()))
 
-    async def test_a_process_at_the_deadline(self, tmp_path: Path) -> None:
-        """The drain is over: the process is asked, and its job handed over; another worker runs it again."""
+    async def test_a_process_hears_of_the_stop_at_once(self, tmp_path: Path) -> None:
+        """The drain begins: the process is told, ends its work in time, and its result counts."""
         path = tmp_path / "pid"
         async with process_jobs:
-            async with manager(drain=0.1) as mine, process_jobs.worker(manager=mine):
-                job = await stands.submit(str(path), False)
+            async with manager(drain=30) as mine, process_jobs.worker(manager=mine):
+                job = await heeds.submit(str(path))
+                await pid_in(path)
+            assert await job.result(timeout=60) == "told: shutdown"
+            assert mine.report is not None and mine.report.clean and mine.report.seconds < 20
+
+    @pytest.mark.parametrize("who", ["the worker", "everybody"])
+    async def test_a_process_that_dies_of_the_stop_is_handed_over(self, tmp_path: Path, who: str) -> None:
+        """It has only just started and dies of the signal, which its worker sends, or somebody who signals all of the
+        program's processes, this one a moment before its worker: no failure, and no attempt charged."""
+        path = tmp_path / "pid"
+        async with process_jobs:
+            async with manager(drain=30) as mine, process_jobs.worker(manager=mine) as worker:
+                job = await deaf.submit(str(path))
+                pid = await pid_in(path)
+                if who == "everybody":
+                    os.kill(pid, signal.SIGTERM)
+                    await eventually(lambda: not is_alive(pid))
+                    assert worker.running == 1
+            assert await outcomes(job) == ["handed_over (shutdown)"]
+            assert (await job.info()).failures == 0
+            assert mine.report is not None and mine.report.clean
+            async with process_jobs.worker():
+                assert await job.result(timeout=60) == "second"
+
+    async def test_a_process_at_the_deadline(self, tmp_path: Path) -> None:
+        """The process does not heed the stop: when its grace after the drain is over it is killed, and its job handed
+        over; another worker runs it again."""
+        path = tmp_path / "pid"
+        async with process_jobs:
+            async with manager(drain=0.1, cancel=0.5) as mine, process_jobs.worker(manager=mine):
+                job = await stands.submit(str(path), True)
                 pid = await pid_in(path)
             assert not is_alive(pid)
             assert await outcomes(job) == ["handed_over (shutdown)"]
