@@ -389,7 +389,8 @@ async def test_the_time_of_a_wait_runs_while_a_step_beside_it_does(jobs: Jobs, s
         await reaches(job, "waiting")
         (row,) = await store.rows()
     (wait,) = row.waits
-    assert wait.seconds is not None and HOUR - 60 < wait.seconds <= HOUR - took
+    # Not to the millisecond: uvloop's time() is the reading of the last turn.
+    assert wait.seconds is not None and HOUR - 60 < wait.seconds <= HOUR - took / 2
 
 
 async def test_a_wait_in_a_task_of_the_job(jobs: Jobs) -> None:
