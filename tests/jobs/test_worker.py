@@ -432,16 +432,17 @@ async def test_a_worker_shows_itself(jobs: Jobs) -> None:
 # --- under lastcall.run ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("program", ["own", "given", "body ignores"])
+@pytest.mark.parametrize("program", ["own", "given", "body ignores", "in a task"])
 @pytest.mark.loops("asyncio")
 @pytest.mark.slow
 def test_a_worker_in_a_program_of_its_own(program: str, tmp_path: Path) -> None:
     """A program runs a worker under `lastcall.run` and gets SIGTERM in the middle of a step: its job is handed over
-    behind it, and the program ends with 0; or, at the deadline, with 1, if its body does not look at the stop."""
+    behind it, and the program ends with 0; or, at the deadline, with 1, if its body does not look at the stop, also
+    where the worker runs in another task."""
     with Program("../../jobs/programs/under_run", program, str(tmp_path / "jobs.db")) as running:
         running.expect("step 1 begins")
         running.send(signal.SIGTERM)
         running.expect("told: shutdown")
-        assert running.wait() == (1 if program == "body ignores" else 0)
+        assert running.wait() == (1 if program in ("body ignores", "in a task") else 0)
         assert running.lines[-3:] == ["step 1 ends", "queued, 1 steps", "handed_over (shutdown)"]
         assert "Traceback" not in running.errors

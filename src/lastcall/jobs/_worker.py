@@ -27,7 +27,7 @@ from .._core._plan import ShutdownPlan
 from .._core._record import Record
 from .._core._roster import Roster, logger
 from .._core._scope import current_scope
-from .._core._state import ManagerState, StopReason
+from .._core._state import Kind, ManagerState, StopReason
 from ..exceptions import EngineUnavailable
 from ._attempt import Crew
 from ._client import Client
@@ -250,8 +250,7 @@ class Worker:
         """The manager's plan is under way. A block under `lastcall.run` counts as work, and need not: it only waits for
         what counts itself. Whoever else cancels us here: the jobs still need the lease while they clean up."""
         self._fetcher.tell_to_stop()
-        if self._manager._home is not None:
-            self._manager._home.manager_leaving(self._manager)
+        self._stop_counting_as_work()
         loop = asyncio.get_running_loop()
         shutdown = self._manager._shutdown_task
         cancelled: asyncio.CancelledError | None = None
@@ -268,6 +267,13 @@ class Worker:
                 break
         if cancelled is not None:
             raise cancelled
+
+    def _stop_counting_as_work(self) -> None:
+        manager, current = self._manager, asyncio.current_task()
+        # Only if it is the program's body that waits here; a worker in another task must not speak for it.
+        bodies = [hold for hold in manager._roster.holds.values() if hold.kind is Kind.MAIN]
+        if manager._home is not None and any(body.live_task is current for body in bodies):
+            manager._home.manager_leaving(manager)
 
     async def _close(self) -> None:
         """After the jobs have ended or were given up. Once, whoever comes first; the close phase bounds it."""

@@ -24,6 +24,11 @@ async def work(ctx: Context) -> None:
         await ctx.step(step, n)
 
 
+async def serve() -> None:
+    async with jobs.worker():
+        await current_shutdown().wait()
+
+
 async def show(job: Job[None]) -> None:
     print(f"{await job.status()}, {len(await job.steps())} steps")
     for attempt in await job.attempts():
@@ -40,8 +45,13 @@ async def main() -> None:
             elif which == "given":
                 async with TaskManager(), jobs.worker():
                     await current_shutdown().wait()
-            else:
+            elif which == "body ignores":
                 async with TaskManager(plan=ShutdownPlan(drain=0.5)), jobs.worker():
+                    await asyncio.sleep(60)
+            else:
+                async with TaskManager(plan=ShutdownPlan(drain=0.5)) as manager:
+                    manager.create_task(serve())
+                    # The body's own work, which is none of the worker's business.
                     await asyncio.sleep(60)
         finally:
             await show(job)
