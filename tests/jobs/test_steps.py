@@ -893,14 +893,14 @@ async def test_outside_a_job_there_are_no_steps() -> None:
 
 
 async def test_code_far_below_finds_its_context(jobs: Jobs) -> None:
-    """A helper that was given nothing adds a step to the job that calls it."""
+    """A function that was given nothing adds a step to the job that calls it."""
 
-    async def helper() -> str:
+    async def deep_down() -> str:
         return await current_context().step(str.upper, "deep")
 
     @jobs.task
     async def work(n: int) -> str:
-        return await helper()
+        return await deep_down()
 
     async with jobs.worker():
         job = await work.submit(1)
