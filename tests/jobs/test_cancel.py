@@ -269,6 +269,37 @@ async def test_a_cancel_before_the_first_line_ran(store: Store) -> None:
     assert called == (["cancelled", "other"] if eager else ["other"])
 
 
+async def test_a_cancel_while_its_claim_is_on_its_way(store: Store) -> None:
+    """Another process cancels a job that is claimed, and whose worker does not know of it yet: it is cancelled when it
+    begins, and not only at the next renewal of a lease that is renewed every ten minutes."""
+    engine, elsewhere = Faulty(store.engine()), store.engine()
+    jobs = Jobs(engine, lease_seconds=1800)
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+
+    @jobs.task
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    async with jobs.worker(concurrency=1), Jobs(elsewhere):
+        claim = engine.claim
+
+        async def claim_slowly(request: Any) -> Any:
+            result = await claim(request)
+            if result.jobs:
+                claimed.set()
+                await go_on.wait()
+            return result
+
+        engine.claim = claim_slowly  # type: ignore[attr-defined]
+        job = await work.submit()
+        await set_within(claimed)
+        looks = engine.calls.count("cancel_requests")
+        assert await elsewhere.cancel(job.id, StopReason.USER) is CancelOutcome.REQUESTED
+        await eventually(lambda: engine.calls.count("cancel_requests") > looks)
+        go_on.set()
+        assert await ended(job) == "cancelled"
+
+
 async def test_a_result_that_races_a_cancel_stands(jobs: Jobs) -> None:
     """The job swallows its cancel and returns within its grace: what it has done is done."""
     running = asyncio.Event()

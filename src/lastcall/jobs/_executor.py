@@ -96,11 +96,13 @@ class Executor:
         for claimed in jobs:
             self._on_end(AttemptEnd(claimed.id, claimed.attempt, HandedOver()))
 
-    def cancel(self, request: CancelRequest) -> None:
-        """Somebody wants this job cancelled."""
+    def cancel(self, request: CancelRequest) -> bool:
+        """Somebody wants this job cancelled. False: it does not run here, not yet or no more."""
         attempt = self.running.get(request.id)
-        if attempt is not None and attempt.claimed.attempt == request.attempt:
-            attempt.cancel(request.reason)
+        if attempt is None or attempt.claimed.attempt != request.attempt:
+            return False
+        attempt.cancel(request.reason)
+        return True
 
     def lose_all(self) -> None:
         """The lease was lost, and with it every attempt that runs under it."""

@@ -85,18 +85,19 @@ class Lease(Service):
         if self._look_soon:
             self._look_soon = False
             for request in await self._engine.cancel_requests(self.worker_id):
-                self._executor.cancel(request)
+                # Not running here: its claim has not come back yet, or its end is on the way. The next look tells which.
+                if not self._executor.cancel(request):
+                    self._look_soon = True
         left = self._seconds / 3 - (time.monotonic() - self._renewed_at)
         if left <= 0:
             await self._renew()
             left = self._seconds / 3 - (time.monotonic() - self._renewed_at)
-        return max(0.01, left)
+        return max(0.01, min(left, _AGAIN_SECONDS) if self._look_soon else left)
 
     def look_soon(self) -> None:
         """Somebody may want something cancelled."""
-        if self._executor.running:
-            self._look_soon = True
-            self.wake()
+        self._look_soon = True
+        self.wake()
 
     async def ensure(self) -> None:
         """Return when the lease is certainly valid. A process that was stopped for a while (SIGSTOP, a debugger, a
