@@ -150,7 +150,8 @@ class Engine(Protocol):
         """Take the jobs of workers that are dead: their lease is over, or their process on this machine is gone.
 
         Never this worker itself, and not at once a worker whose lease may have ended only because the store could not
-        be written to: it is given time to renew. Each attempt is `lost`; `_policy.after_loss` says what the job becomes.
+        be written to: it is given time to renew.
+        Each attempt is `lost`; `_policy.after_loss` says what the job becomes.
         """
 
     # --- time ---

@@ -85,7 +85,7 @@ class Lease(Service):
         if self._look_soon:
             self._look_soon = False
             for request in await self._engine.cancel_requests(self.worker_id):
-                # Not running here: its claim has not come back yet, or its end is on the way. The next look tells which.
+                # Not running here: its claim has not come back yet, or its end is on the way. Another look tells.
                 if not self._executor.cancel(request):
                     self._look_soon = True
         left = self._seconds / 3 - (time.monotonic() - self._renewed_at)
