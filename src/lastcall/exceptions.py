@@ -144,3 +144,34 @@ class EngineUnavailable(JobError, RuntimeError):
 
 class SchemaTooNew(JobError, RuntimeError):
     """The store was written by a newer lastcall. Upgrade this one; nothing was changed."""
+
+
+class StreamError(LastcallError):
+    """The base of all errors of streams and of jobs' logs."""
+
+
+class UnknownStream(StreamError, LookupError):
+    """No such stream: the id is wrong, or the stream was deleted or has expired."""
+
+
+class BadCursor(StreamError, ValueError):
+    """A cursor that is none: negative, no number, ahead of the end, or of another stream. Begin at 0."""
+
+
+class EntriesGone(StreamError, LookupError):
+    """The reader asks for entries that are not kept any more. `first` is the oldest one that is.
+
+    Read on after `first - 1`, and take what was before from the snapshot.
+    """
+
+    def __init__(self, message: str, *, first: int) -> None:
+        super().__init__(message)
+        self.first = first
+
+
+class StreamClosed(StreamError, RuntimeError):
+    """Something was written to a stream that is closed. Nothing was written; open another one."""
+
+
+class StreamConflict(StreamError, ValueError):
+    """The stream exists with another configuration, or a write does not fit what was written before it."""
