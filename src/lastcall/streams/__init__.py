@@ -3,6 +3,6 @@
 General layout: `_log` is what a reader sees; everything else is where the entries come from and how they are written.
 """
 
-from ._log import Entry, Log, LogState, follow
+from ._log import Entry, Log, LogPage, follow
 
-__all__ = ["Entry", "Log", "LogState", "follow"]
+__all__ = ["Entry", "Log", "LogPage", "follow"]

@@ -30,51 +30,52 @@ class Entry(NamedTuple):
     at: float
 
 
-class LogState(NamedTuple):
-    """What can be read now.
+class LogPage(NamedTuple):
+    """What a read found, all of one moment.
 
     `first`: the oldest entry that is kept (`last + 1`: none is). `last`: the newest, 0 before the first one. `closed`:
-    nothing will be written any more. `snapshot`: what the log is about, as plain JSON values, for a reader that comes
-    in the middle (a job's status, progress and result).
+    nothing will be written any more. Fewer entries than asked for does not mean that there are no more: `last` does.
     """
 
+    entries: list[Entry]
     first: int
     last: int
     closed: bool
-    snapshot: dict[str, Any]
 
 
 class Log(Protocol):
-    """Entries to be read by number, and news of more."""
+    """Entries to be read by number, and news of more. One that does not exist (any more) raises what its owner raises
+    for that: `UnknownJob`, `UnknownStream`."""
 
-    async def state(self) -> LogState:
-        """Where the log stands. Raises what the log's owner raises for one that does not exist (any more)."""
+    async def read(self, after: int, limit: int) -> LogPage:
+        """Up to `limit` entries with `seq > after`, in order; with a limit of 0 only where the log stands."""
 
-    async def read(self, after: int, limit: int) -> list[Entry]:
-        """Entries with `seq > after` in order; fewer than `limit` does not mean that there are no more."""
+    async def snapshot(self) -> dict[str, Any]:
+        """What the log is about now, as plain JSON values, for a reader that comes in the middle: a job's status,
+        progress and result. Never older than what was read before it was asked for."""
 
     def watch(self) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
         """Gives what waits until the log may have changed since the block began, or for some seconds: so look inside
         the block, and look again afterwards."""
 
 
-def check_cursor(state: LogState, after: int) -> int:
+def check_cursor(page: LogPage, after: int) -> int:
     """`after` itself, if everything behind it can be read.
 
-    Raises `BadCursor` for one that is ahead of the end, `EntriesGone` for one older than what is kept.
+    Raises `BadCursor` for one that is negative or ahead of the end, `EntriesGone` for one older than what is kept.
     """
     if after < 0:
         raise BadCursor(f"a cursor is the number of an entry, or 0 for all of them, not {after}")
-    if after > state.last:
+    if after > page.last:
         raise BadCursor(
-            f"the cursor {after} is ahead of the end, {state.last}: it belongs to another stream, or to one that was "
+            f"the cursor {after} is ahead of the end, {page.last}: it belongs to another stream, or to one that was "
             "deleted and written anew; begin at 0"
         )
-    if after + 1 < state.first:
+    if after + 1 < page.first:
         raise EntriesGone(
-            f"the entries {after + 1} to {state.first - 1} are not kept any more; read after {state.first - 1}, "
+            f"the entries {after + 1} to {page.first - 1} are not kept any more; read after {page.first - 1}, "
             "and take what was before from the snapshot",
-            first=state.first,
+            first=page.first,
         )
     return after
 
@@ -83,26 +84,21 @@ async def follow(log: Log, after: int = 0, *, at_once: int = _AT_ONCE) -> AsyncI
     """What is there behind `after`, and then what comes, until the log is closed and read to its end.
 
     Entries that were written together come together, at most `at_once`; none twice, none left out.
-    Raises `BadCursor` at the start, and `EntriesGone`, also later, for a reader slower than the retention.
+    Raises `BadCursor` for a cursor that is none, and `EntriesGone`, also later, for a reader slower than the retention.
+
+        async for entries in follow(log, after=last_seen): ...
     """
-    checked = False
     while True:
         with log.watch() as changed:
-            # Where it ends is looked at before what is in it: what closes a log is written after its last entry.
-            state = await log.state()
-            if not checked:
-                check_cursor(state, after)
-                checked = True
-            while after < state.last:
-                entries = await log.read(after, at_once)
-                if not entries or entries[0].seq != after + 1:
-                    state = await log.state()
-                    check_cursor(state, after)
-                    if not entries:
-                        break  # purged and written anew, or not visible yet; the next round tells
-                    continue
-                after = entries[-1].seq
-                yield entries
-            if state.closed and after >= state.last:
+            while True:
+                page = await log.read(after, at_once)
+                check_cursor(page, after)
+                if not page.entries:
+                    break
+                after = page.entries[-1].seq
+                yield page.entries
+                if after >= page.last:
+                    break
+            if page.closed and after >= page.last:
                 return
             await changed()
