@@ -39,6 +39,7 @@ from lastcall.jobs._rows import (
     ClaimRequest,
     ClaimResult,
     Completed,
+    EventPage,
     EventRow,
     Failed,
     HandedOver,
@@ -308,9 +309,13 @@ class ModelEngine:
             self._changed()
         return len(job.events)
 
-    async def read_events(self, job_id: str, after: int, limit: int) -> list[EventRow]:
+    async def read_events(self, job_id: str, after: int, limit: int) -> EventPage | None:
         job = self.store.jobs.get(job_id)
-        return [event for event in job.events if event.seq > after][:limit] if job else []
+        if job is None:
+            return None
+        events = [event for event in job.events if event.seq > after][: max(0, limit)]
+        last = job.events[-1].seq if job.events else 0
+        return EventPage(events, job.events[0].seq if job.events else last + 1, last)
 
     async def overview(self) -> Overview:
         running = Counter(job.worker_id for job in self._all() if job.status is JobStatus.RUNNING)

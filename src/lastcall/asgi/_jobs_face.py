@@ -169,7 +169,8 @@ class JobsFace:
         with self._store() as jobs:
             # Looked at first: a job that had ended by then has no later events than those read.
             status = await jobs.job(id).status()
-            rows = await jobs.engine.read_events(id, after, limit)
+            page = await jobs.engine.read_events(id, after, limit)
+        rows = [] if page is None else page.events
         events = [show_event(row) for row in rows]
         following = rows[-1].seq if rows else after
         return Answer(200, {"events": events, "shown": len(events), "next": following, "status": status})

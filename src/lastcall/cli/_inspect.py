@@ -133,20 +133,10 @@ def _show_overview(overview: Overview) -> dict[str, Any]:
 
 
 async def _last_events(jobs: Jobs, job_id: str, count: int) -> list[EventRow]:
-    """The end of a log that is read from its beginning: `seq` has no gaps, so the last one is found by halving."""
-    engine = jobs.engine
-    if count == 0:
-        return []
-    there, beyond = 0, 1
-    while await engine.read_events(job_id, beyond - 1, 1):
-        there, beyond = beyond, beyond * 2
-    while beyond - there > 1:
-        middle = (there + beyond) // 2
-        if await engine.read_events(job_id, middle - 1, 1):
-            there = middle
-        else:
-            beyond = middle
-    return await engine.read_events(job_id, max(0, there - count), count)
+    """The end of a log."""
+    log = await jobs.engine.read_events(job_id, 0, 0)
+    page = None if log is None else await jobs.engine.read_events(job_id, max(0, log.last - count), count)
+    return [] if page is None else page.events
 
 
 async def _undecided(jobs: Jobs, job_id: str) -> list[str]:

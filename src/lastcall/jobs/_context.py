@@ -364,12 +364,12 @@ class Context:
         attempt, after = self._attempt, 0
         while True:
             read = partial(attempt.crew.engine.read_events, self.job_id, after, _EVENTS_READ)
-            rows = await persist(read, repr(attempt), attempt)
-            if not rows:
+            page = await persist(read, repr(attempt), attempt)
+            if page is None or not page.events:
                 return
-            for row in rows:
+            for row in page.events:
                 yield row
-            after = rows[-1].seq
+            after = page.events[-1].seq
 
     async def transaction(self, fn: Callable[[Any, *Ts], T], /, *args: *Ts, name: str | None = None) -> T:
         """A step that writes to the engine's own database: `fn(connection, *args)` and the memory of it are committed

@@ -30,7 +30,7 @@ from ._rows import (
     CancelRequest,
     ClaimRequest,
     ClaimResult,
-    EventRow,
+    EventPage,
     JobQuery,
     JobRow,
     NewEvent,
@@ -107,8 +107,9 @@ class Engine(Protocol):
         None: lost, or the job is unknown.
         """
 
-    async def read_events(self, job_id: str, after: int, limit: int) -> list[EventRow]:
-        """The events whose `seq` is greater than `after`, in order."""
+    async def read_events(self, job_id: str, after: int, limit: int) -> EventPage | None:
+        """The first `limit` kept events whose `seq` is greater than `after`, in order, and where the log stands at the
+        same moment (one snapshot). Also with a `limit` of 0. None: the job is unknown."""
 
     async def overview(self) -> Overview:
         """Counts, workers and schedules."""

@@ -228,8 +228,10 @@ class Job(Generic[R_co]):
             with client.watch(self.id) as changed:
                 # Its end is looked at before its events: the last ones are written before it.
                 ended = (await client.get(self.id)).status.final
-                while rows := await client.engine.read_events(self.id, after, _EVENTS_AT_ONCE):
-                    for row in rows:
+                while page := await client.engine.read_events(self.id, after, _EVENTS_AT_ONCE):
+                    if not page.events:
+                        break
+                    for row in page.events:
                         after = row.seq
                         yield event_of(row)
                 if not ended:

@@ -231,6 +231,18 @@ class EventRow(NamedTuple):
     at: float
 
 
+class EventPage(NamedTuple):
+    """Some of a job's log, and where it stands, both at one moment.
+
+    `first`: the oldest `seq` that is kept, `last + 1` if none is. `last`: the newest ever written, 0 before that. Old
+    entries may be deleted, the newest one never: so both can be told from what is kept.
+    """
+
+    events: list[EventRow]
+    first: int
+    last: int
+
+
 # --- looking -------------------------------------------------------------------------------------------
 
 

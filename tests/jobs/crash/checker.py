@@ -75,13 +75,18 @@ async def look(database: str) -> list[Facts]:
                 job,
                 await engine.attempts(job.id),
                 await engine.steps(job.id),
-                await engine.read_events(job.id, 0, 100_000),
+                await _events(engine, job.id),
                 rows.get(job.id, {}),
             )
             for job in jobs
         ]
     finally:
         await engine.close()
+
+
+async def _events(engine: SqliteEngine, job_id: str) -> list[EventRow]:
+    page = await engine.read_events(job_id, 0, 100_000)
+    return [] if page is None else page.events
 
 
 def _user_rows(database: str) -> dict[str, dict[str, int]]:

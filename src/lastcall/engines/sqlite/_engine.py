@@ -21,7 +21,7 @@ from ...jobs._rows import (
     CancelRequest,
     ClaimRequest,
     ClaimResult,
-    EventRow,
+    EventPage,
     JobQuery,
     JobRow,
     NewEvent,
@@ -254,7 +254,7 @@ class SqliteEngine:
     async def append_events(self, job_id: str, attempt: int | None, events: Sequence[NewEvent]) -> int | None:
         return await self._write(_APPEND, Append(job_id, attempt, events))
 
-    async def read_events(self, job_id: str, after: int, limit: int) -> list[EventRow]:
+    async def read_events(self, job_id: str, after: int, limit: int) -> EventPage | None:
         return await self._read(_reads.read_events, job_id, after, limit)
 
     async def overview(self) -> Overview:

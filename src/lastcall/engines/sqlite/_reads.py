@@ -11,6 +11,7 @@ from typing import Any
 from ..._core._state import StopReason
 from ...jobs._rows import (
     AttemptRow,
+    EventPage,
     EventRow,
     JobQuery,
     JobRow,
@@ -40,8 +41,11 @@ _LAST_ATTEMPT = """SELECT attempt, worker, started_at, ended_at, iif(status = 'c
     FROM lastcall_job WHERE id = ? AND status IN ('running', 'completed')"""
 _STEPS = """SELECT key, status, value, error, policy, main, attempt, started_at, ended_at FROM lastcall_step
     WHERE job = (SELECT n FROM lastcall_job WHERE id = ?) ORDER BY n"""
+# Each a look at one end of the primary key. Together in one query they would be a walk through all of it.
+_LOG = """SELECT n, (SELECT min(seq) FROM lastcall_event WHERE job = lastcall_job.n),
+    (SELECT max(seq) FROM lastcall_event WHERE job = lastcall_job.n) FROM lastcall_job WHERE id = ?"""
 _EVENTS = """SELECT seq, attempt, step, type, data, at FROM lastcall_event
-    WHERE job = (SELECT n FROM lastcall_job WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?"""
+    WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?"""
 
 _COUNTED = {
     JobStatus.SCHEDULED: "lastcall_job INDEXED BY lastcall_job_due WHERE status = 'scheduled'",
@@ -164,8 +168,15 @@ def steps(connection: sqlite3.Connection, job_id: str) -> list[StepRow]:
     ]
 
 
-def read_events(connection: sqlite3.Connection, job_id: str, after: int, limit: int) -> list[EventRow]:
-    return list(map(EventRow._make, connection.execute(_EVENTS, (job_id, after, max(0, limit))).fetchall()))
+def read_events(connection: sqlite3.Connection, job_id: str, after: int, limit: int) -> EventPage | None:
+    found = connection.execute(_LOG, (job_id,)).fetchone()
+    if found is None:
+        return None
+    n, first, last = found
+    if last is None or after >= last or limit <= 0:
+        return EventPage([], first or 1, last or 0)
+    rows = connection.execute(_EVENTS, (n, after, limit)).fetchall()
+    return EventPage(list(map(EventRow._make, rows)), first, last)
 
 
 def overview(connection: sqlite3.Connection, now: float) -> Overview:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ...jobs._rows import Completed, EventRow, HandedOver, NewEvent
+from ...jobs._rows import Completed, EventPage, EventRow, HandedOver, NewEvent
 from ._harness import Harness
-from ._support import LEASE_SECONDS, a_job, a_worker, again, end, everything, look, start, status_of
+from ._support import LEASE_SECONDS, a_job, a_worker, again, end, everything, log_of, look, start, status_of
 
 
 async def events_count_from_one(h: Harness) -> None:
@@ -16,7 +16,7 @@ async def events_count_from_one(h: Harness) -> None:
     first_at = h.clock.wall()
     h.advance(1.0)
     assert await h.engine.append_events("a", attempt, [NewEvent("x.y", "{}"), NewEvent("log", "2")]) == 3
-    assert await h.other.read_events("a", 0, 10) == [
+    assert await log_of(h.other) == [
         EventRow(1, attempt, "one", "log", '"hello"', first_at),
         EventRow(2, attempt, None, "x.y", "{}", h.clock.wall()),
         EventRow(3, attempt, None, "log", "2", h.clock.wall()),
@@ -27,12 +27,22 @@ async def events_are_read_from_a_place_on(h: Harness) -> None:
     """A reader resumes in the middle, reads in portions, and finds nothing after the end."""
     attempt = await start(h.engine)
     await h.engine.append_events("a", attempt, [NewEvent("n", f"{n}") for n in range(1, 11)])
-    assert [event.seq for event in await h.engine.read_events("a", 7, 100)] == [8, 9, 10]
-    assert [event.seq for event in await h.engine.read_events("a", 3, 4)] == [4, 5, 6, 7]
-    assert await h.engine.read_events("a", 10, 100) == []
-    assert await h.engine.read_events("a", 99, 100) == []
-    assert await h.engine.read_events("a", 0, 0) == []
-    assert await h.engine.read_events("nothing", 0, 100) == []
+    assert [event.seq for event in await log_of(h.engine, after=7)] == [8, 9, 10]
+    assert [event.seq for event in await log_of(h.engine, after=3, limit=4)] == [4, 5, 6, 7]
+    assert await h.engine.read_events("a", 10, 100) == EventPage([], 1, 10)
+    assert await h.engine.read_events("a", 99, 100) == EventPage([], 1, 10)
+
+
+async def a_page_tells_where_the_log_stands(h: Harness) -> None:
+    """A log that is empty, then has three entries; asked for none, for some, for all; and a job nobody knows."""
+    attempt = await start(h.engine)
+    assert await h.other.read_events("a", 0, 10) == EventPage([], 1, 0)
+    await h.engine.append_events("a", attempt, [NewEvent("n", f"{n}") for n in range(1, 4)])
+    for after, limit, seen in ((0, 0, []), (0, 2, [1, 2]), (2, 2, [3]), (0, 10, [1, 2, 3])):
+        page = await h.other.read_events("a", after, limit)
+        assert page is not None
+        assert ([event.seq for event in page.events], page.first, page.last) == (seen, 1, 3)
+    assert await h.engine.read_events("nothing", 0, 100) is None
 
 
 async def numbers_go_on_over_attempts(h: Harness) -> None:
@@ -45,7 +55,7 @@ async def numbers_go_on_over_attempts(h: Harness) -> None:
     await h.engine.append_events("a", attempt, [NewEvent("n", "3")])
     await end(h.engine, "a", attempt, Completed("1"))
     assert await h.other.append_events("a", None, [NewEvent("n", "4")]) == 4
-    events = await h.engine.read_events("a", 0, 100)
+    events = await log_of(h.engine)
     assert [(event.seq, event.attempt, event.data) for event in events] == [
         (1, 1, "1"),
         (2, 0, "2"),
@@ -61,7 +71,7 @@ async def each_job_has_its_own_log(h: Harness) -> None:
         for job_id, fence in fences.items():
             assert await h.engine.append_events(job_id, fence, [NewEvent("n", f'"{job_id}{n}"')]) == n
     for job_id in fences:
-        events = await h.engine.read_events(job_id, 0, 10)
+        events = await log_of(h.engine, job_id)
         assert [event.data for event in events] == [f'"{job_id}{n}"' for n in (1, 2, 3)]
 
 
@@ -70,7 +80,7 @@ async def an_append_of_nothing_is_fine(h: Harness) -> None:
     attempt = await start(h.engine)
     await h.engine.append_events("a", attempt, [NewEvent("n", "1")])
     assert await h.engine.append_events("a", attempt, []) == 1
-    assert len(await h.engine.read_events("a", 0, 10)) == 1
+    assert len(await log_of(h.engine)) == 1
 
 
 async def progress_is_the_progress_of_the_job(h: Harness) -> None:
@@ -83,7 +93,7 @@ async def progress_is_the_progress_of_the_job(h: Harness) -> None:
     assert (await look(h.other)).progress == "[2, 3]"
     await end(h.engine, "a", attempt, HandedOver())
     assert (await look(h.other)).progress == "[2, 3]"
-    assert len(await h.engine.read_events("a", 0, 10)) == 4
+    assert len(await log_of(h.engine)) == 4
 
 
 async def an_event_needs_the_running_attempt(h: Harness) -> None:
@@ -110,7 +120,7 @@ async def a_lost_attempt_writes_no_event(h: Harness) -> None:
     await h.other.join(a_worker("v"))
     await h.other.rescue("v")
     assert await h.engine.append_events("a", attempt, [NewEvent("token", '"x"')]) is None
-    assert await h.engine.read_events("a", 0, 10) == []
+    assert await log_of(h.engine) == []
 
 
 async def events_from_many_writers_have_no_gaps(h: Harness) -> None:
@@ -124,7 +134,7 @@ async def events_from_many_writers_have_no_gaps(h: Harness) -> None:
             for n in range(40)
         )
     )
-    events = await h.bare_other.read_events("a", 0, 1000)
+    events = await log_of(h.bare_other)
     assert [event.seq for event in events] == list(range(1, 81))
     data = [event.data for event in events]
     assert data[::2] == data[1::2]
@@ -139,7 +149,7 @@ async def a_long_log_is_read_to_its_end(h: Harness) -> None:
         events = [NewEvent("n", f"{batch * 100 + n}") for n in range(100)]
         assert await h.engine.append_events("a", attempt, events) == (batch + 1) * 100
     read: list[EventRow] = []
-    while portion := await h.other.read_events("a", len(read), 300):
+    while portion := await log_of(h.other, after=len(read), limit=300):
         assert len(portion) <= 300
         read += portion
     assert [event.data for event in read] == [f"{n}" for n in range(2000)]

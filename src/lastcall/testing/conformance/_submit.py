@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from ...jobs._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, Completed, JobQuery, NewJob, Submitted
+from ...jobs._rows import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_MAX_LOST,
+    Completed,
+    EventPage,
+    JobQuery,
+    NewJob,
+    Submitted,
+)
 from ...jobs._state import JobStatus
 from ._harness import Harness
 from ._support import a_job, a_worker, end, look, start, status_of, take, take_ids
@@ -48,7 +56,7 @@ async def a_plain_job_has_nothing_else(h: Harness) -> None:
     assert {row.due_at, row.started_at, row.ended_at, row.expires_at} == {None}
     assert await h.engine.attempts("a") == []
     assert await h.engine.steps("a") == []
-    assert await h.engine.read_events("a", 0, 10) == []
+    assert await h.engine.read_events("a", 0, 10) == EventPage([], 1, 0)
     assert (DEFAULT_MAX_LOST, DEFAULT_MAX_ATTEMPTS) == (
         NewJob("", "", "").max_lost,
         NewJob("", "", "").max_attempts,

@@ -12,6 +12,7 @@ from ...jobs._rows import (
     Claimed,
     ClaimRequest,
     ClaimResult,
+    EventRow,
     JobQuery,
     JobRow,
     NewJob,
@@ -102,6 +103,13 @@ async def status_of(engine: Engine, job_id: str = "a") -> JobStatus:
 async def last_attempt(engine: Engine, job_id: str = "a") -> AttemptRow:
     """The newest attempt of a job that has one."""
     return (await engine.attempts(job_id))[-1]
+
+
+async def log_of(engine: Engine, job_id: str = "a", after: int = 0, limit: int = 1000) -> list[EventRow]:
+    """Events of a job that exists."""
+    page = await engine.read_events(job_id, after, limit)
+    assert page is not None
+    return page.events
 
 
 async def everything(engine: Engine) -> object:
