@@ -175,3 +175,52 @@ class StreamClosed(StreamError, RuntimeError):
 
 class StreamConflict(StreamError, ValueError):
     """The stream exists with another configuration, or a write does not fit what was written before it."""
+
+
+class AgentError(LastcallError):
+    """The base of all errors of queues of agents, their runs and conversations."""
+
+
+class UnknownAgent(AgentError, TypeError):
+    """The agent has none of the interfaces that are known; the message lists them. Wrap it in an async function."""
+
+
+class UnknownRun(AgentError, LookupError):
+    """No such run: the id is wrong, or the run has ended and is not remembered any more."""
+
+
+class UnknownConversation(AgentError, LookupError):
+    """No such conversation, or no such turn in it. Nothing was written."""
+
+
+class RunFailed(AgentError, RuntimeError):
+    """The run whose result was asked for has failed. `error` has the type, the message and the traceback; what the agent
+    had streamed by then stays readable, with `run.text()`."""
+
+    def __init__(self, message: str, error: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.error = error or {}
+
+
+class RunCancelled(AgentError, RuntimeError):
+    """The run whose result was asked for was cancelled. `reason` tells a user's cancel from a shutdown."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BudgetExceeded(AgentError, RuntimeError):
+    """A run has used up its time, its tokens or its tool calls. Give it a larger `Budget`, or a smaller task."""
+
+
+class QueueFull(AgentError, RuntimeError):
+    """As many prompts wait as may, of all users or of this one. Nothing was queued; try again later."""
+
+
+class ConversationBusy(AgentError, RuntimeError):
+    """A turn of this conversation has not ended. `run_id` is its run; wait for it, or say what to do: `on_busy=`."""
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
