@@ -1,0 +1,333 @@
+"""pydantic-ai agents: each model request and each tool call is a step. The only file that imports pydantic_ai.
+
+Who calls it: `_adapters`, for agents of pydantic-ai. It owns one `_Durability` for each run, which is handed to that
+run as a capability: pydantic-ai's own interface for durable engines. So what the agent does between its steps is run
+again after a crash, and what has ended is not: its answer is taken from the job.
+
+What can go wrong: a toolset without an `id` (pydantic-ai says which, and what to do), code of the agent that does other
+things when it is run again (`StepMismatch`), a value of a step that is no JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, NamedTuple
+
+from pydantic_ai import RunContext, ToolsetTool
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.durable_exec import (
+    JSON_CODEC,
+    BaseDurabilityCapability,
+    CallableOperationBackend,
+    CapabilityOperationId,
+    DurabilityEngineSpec,
+    DurableOperationBackend,
+    DurableOperationId,
+    EventStreamHandlerId,
+    JournalOperationNamer,
+    ModelRequestId,
+    RoleBasedOperationConfig,
+    ToolsetCallToolId,
+    ToolsetGetInstructionsId,
+    ToolsetGetToolsId,
+    ToolsetValidateToolArgumentsId,
+    conversation_id_from_run_id,
+)
+from pydantic_ai.messages import (
+    AgentStreamEvent,
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ToolCallPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestContext
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.usage import UsageLimits
+
+from ..exceptions import BadArguments, BadDeclaration
+from ..jobs import StepPolicy
+from ._turn import AgentAdapter, Turn
+
+# Under which key a tool's `metadata=` declares how its calls are run.
+_METADATA = "lastcall"
+
+# How long a name of a step may be; longer ids of calls are cut.
+_ID_SHOWN = 100
+
+# A step is remembered as a whole: what runs inside one makes no steps of its own.
+_in_step: ContextVar[bool] = ContextVar("lastcall_pydantic_ai_in_step", default=False)
+
+
+class PydanticAgent:
+    """A pydantic-ai agent, with what it needs for a run. An agent without any of it needs no wrapping.
+
+    `deps`: what its tools get as `ctx.deps`. `usage_limits`: pydantic-ai's own, beside the queue's budget.
+
+        queue = AgentQueue(PydanticAgent(agent, deps=Deps(db)), jobs=jobs)
+    """
+
+    def __init__(
+        self, agent: AbstractAgent[Any, Any], *, deps: Any = None, usage_limits: UsageLimits | None = None
+    ) -> None:
+        if not isinstance(agent, AbstractAgent):
+            raise BadDeclaration(f"PydanticAgent takes an agent of pydantic-ai, not {agent!r}")
+        self.agent = agent
+        self.deps = deps
+        self.usage_limits = usage_limits
+
+    async def run(self, turn: Turn, prompt: Any, history: Sequence[Any]) -> Any:
+        """The agent's output. In a job, finished requests and tool calls are not made again."""
+        result = await self.agent.run(
+            prompt,
+            message_history=messages_of(history),
+            deps=self.deps,
+            usage_limits=self.usage_limits,
+            capabilities=[_Durability(turn, self.agent.name or "agent")],
+        )
+        return result.output
+
+
+def adapt(agent: Any) -> AgentAdapter | None:
+    """An adapter, if this is an agent of pydantic-ai."""
+    if isinstance(agent, PydanticAgent):
+        return agent
+    return PydanticAgent(agent) if isinstance(agent, AbstractAgent) else None
+
+
+def messages_of(history: Sequence[Any]) -> list[ModelMessage]:
+    """pydantic-ai's messages of a conversation: its own, also as JSON, or `{"role": ..., "content": ...}`.
+
+    Raises `BadArguments` for anything else.
+    """
+    messages: list[ModelMessage] = []
+    for said in history:
+        if isinstance(said, ModelRequest | ModelResponse):
+            messages.append(said)
+        elif isinstance(said, Mapping) and "kind" in said:
+            messages.extend(ModelMessagesTypeAdapter.validate_python([said]))
+        elif isinstance(said, Mapping) and said.get("role") == "user":
+            messages.append(ModelRequest([UserPromptPart(said.get("content", ""))]))
+        elif isinstance(said, Mapping) and said.get("role") == "assistant":
+            messages.append(ModelResponse([TextPart(str(said.get("content", "")))]))
+        else:
+            raise BadArguments(
+                "a conversation with an agent of pydantic-ai has its messages, or mappings with the role user or "
+                f"assistant, not {said!r}"
+            )
+    return messages
+
+
+class _Unit(NamedTuple):
+    """How one operation is run: pydantic-ai calls this its config."""
+
+    policy: StepPolicy
+
+
+_REPLAY = _Unit(StepPolicy.REPLAY)
+
+
+class _Durability(BaseDurabilityCapability[Any]):
+    """Makes one run of an agent durable through its `Turn`."""
+
+    engine_spec = DurabilityEngineSpec(
+        engine_name="lastcall",
+        durable_unit_noun="step",
+        durable_container_noun="job",
+        codec=JSON_CODEC,
+        # Where a server is only needed by steps that are remembered, nobody connects to it.
+        toolset_lifecycles={
+            "function": "enter-always",
+            "mcp": "enter-in-durable-unit",
+            "dynamic": "enter-never",
+        },
+        tool_config_key=_METADATA,
+    )
+
+    def __init__(self, turn: Turn, name: str) -> None:
+        super().__init__(name=name, event_stream_handler=self._stream)
+        self._turn = turn
+
+    @property
+    def in_durable_context(self) -> bool:
+        return not _in_step.get()
+
+    def get_durable_operation_backend(self) -> DurableOperationBackend[Any]:
+        return _Backend(self._turn)
+
+    def get_default_run_id(self) -> str | None:
+        return self._turn.id if self.in_durable_context else None
+
+    def get_default_conversation_id(self, run_id: str) -> str | None:
+        return conversation_id_from_run_id(run_id) if self.in_durable_context else None
+
+    async def _stream(self, ctx: RunContext[Any], events: AsyncIterable[AgentStreamEvent]) -> None:
+        """Inside the step of a streamed request: its text, as it comes."""
+        async for event in events:
+            if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
+                text = event.part.content
+            elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                text = event.delta.content_delta
+            else:
+                continue
+            if text:
+                await self._turn.write(text)
+
+    async def after_model_request(
+        self, ctx: RunContext[Any], *, request_context: ModelRequestContext, response: ModelResponse
+    ) -> ModelResponse:
+        """Also for a request that is remembered: each attempt counts from nothing."""
+        if self.in_durable_context:
+            self._turn.spend(tokens=response.usage.total_tokens)
+        return response
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Calls that somebody must approve, or carry out elsewhere: wait for the word, without a worker."""
+        if not self.in_durable_context:
+            return None
+        approvals = {call.tool_call_id: await self._approval(call) for call in requests.approvals}
+        results = {call.tool_call_id: await self._ask("result", call) for call in requests.calls}
+        return requests.build_results(approvals=approvals, calls=results)
+
+    async def _approval(self, call: ToolCallPart) -> ToolApproved | ToolDenied:
+        said = await self._ask("approval", call)
+        answer = said if isinstance(said, Mapping) else {"approved": said}
+        if answer.get("approved") is not True:
+            return ToolDenied(str(answer["message"])) if answer.get("message") else ToolDenied()
+        return ToolApproved(override_args=answer.get("arguments"))
+
+    async def _ask(self, what: Literal["approval", "result"], call: ToolCallPart) -> Any:
+        name = f"{what} {_shown(call.tool_call_id)}"
+        asked = {"wait_for": name, "tool": call.tool_name, "arguments": call.args_as_dict()}
+
+        async def ask() -> None:
+            await self._turn.emit(f"{what}.requested", asked)
+
+        # As a step, because the run comes past here again whenever it is started again.
+        await self._turn.step(ask, name=f"ask for {name}")
+        return await self._turn.wait_for(name)
+
+
+class _Names(JournalOperationNamer):
+    """Names of operations, as they are shown among a job's steps: `model`, `tool:search`. They are stored: never
+    change one."""
+
+    def operation_name(self, operation_id: DurableOperationId) -> str:
+        match operation_id:
+            case ModelRequestId():
+                return "model"
+            case ToolsetCallToolId(toolset_kind="mcp", toolset_id=toolset):
+                return f"tool of {toolset}"
+            case ToolsetCallToolId():
+                return "tool"
+            case ToolsetValidateToolArgumentsId():
+                return "check"
+            case ToolsetGetToolsId(toolset_id=toolset):
+                return f"tools of {toolset}"
+            case ToolsetGetInstructionsId(toolset_id=toolset):
+                return f"instructions of {toolset}"
+            case CapabilityOperationId(capability_id=capability, operation=operation):
+                return f"{capability}.{operation}"
+            case _:
+                return type(operation_id).__name__.removesuffix("Id")
+
+
+class _Backend(CallableOperationBackend[_Unit]):
+    """Where pydantic-ai's operations become steps."""
+
+    def __init__(self, turn: Turn) -> None:
+        config = RoleBasedOperationConfig[_Unit](
+            model=_REPLAY, event=_REPLAY, capability=_REPLAY, tool=_REPLAY, resolve_tool=_unit_of_tool
+        )
+        super().__init__(namer=_Names("agent"), config=config)
+        self._turn = turn
+
+    async def execute(
+        self,
+        *,
+        operation_id: DurableOperationId,
+        name: str,
+        body: Callable[[], Awaitable[object]],
+        cache_key: tuple[object, ...],
+        config: _Unit,
+    ) -> object:
+        turn = self._turn
+        if isinstance(operation_id, EventStreamHandlerId):
+            return None  # what happens outside of model requests is told by the steps themselves
+        call_id = next((one.tool_call_id for one in cache_key if isinstance(one, RunContext)), None)
+        if call_id is not None:
+            name = f"{name} {_shown(call_id)}"  # calls of one tool run side by side
+        if isinstance(operation_id, ToolsetCallToolId):
+            turn.spend(tool_calls=1)
+
+        async def unit() -> Any:
+            with _inside_step():
+                payload = await body()
+            if isinstance(operation_id, ModelRequestId):
+                await self._tell_calls(payload)
+            elif isinstance(operation_id, ToolsetCallToolId):
+                await turn.emit("tool.result", {"id": call_id, "step": name})
+                return {"recorded": payload}
+            return payload
+
+        recorded = await turn.step(unit, name=name, policy=config.policy)
+        if not isinstance(operation_id, ToolsetCallToolId):
+            return recorded
+        if isinstance(recorded, Mapping) and recorded.keys() == {"recorded"}:
+            return recorded["recorded"]
+        # Somebody has decided what became of a call declared `once`: with the value alone, not with its envelope.
+        return {"kind": "tool_return", "result": recorded}
+
+    async def _tell_calls(self, response: Any) -> None:
+        for part in response.get("parts", ()):
+            if part.get("part_kind") == "tool-call":
+                called = {
+                    "id": part["tool_call_id"],
+                    "name": part["tool_name"],
+                    "arguments": part.get("args"),
+                }
+                await self._turn.emit("tool.call", called)
+
+
+@contextmanager
+def _inside_step() -> Iterator[None]:
+    token = _in_step.set(True)
+    try:
+        yield
+    finally:
+        _in_step.reset(token)
+
+
+def _unit_of_tool(operation_id: DurableOperationId, tool: object | None, name: str) -> _Unit | Literal[False]:
+    """How the calls of a tool are run: by its `metadata={"lastcall": {"policy": "once"}}`, or False for no step."""
+    metadata = tool.tool_def.metadata if isinstance(tool, ToolsetTool) else None
+    declared = (metadata or {}).get(_METADATA)
+    if declared is None or declared is False:
+        return False if declared is False else _REPLAY
+    allowed = (StepPolicy.REPLAY, StepPolicy.ONCE)
+    if (
+        not isinstance(declared, Mapping)
+        or declared.keys() - {"policy"}
+        or declared.get("policy") not in allowed
+    ):
+        raise BadDeclaration(
+            f"tool {name!r} is declared with metadata={{{_METADATA!r}: {declared!r}}}; what is known is "
+            '{"policy": "replay"}, {"policy": "once"}, and False for a tool whose calls are no steps'
+        )
+    if isinstance(operation_id, ToolsetValidateToolArgumentsId):
+        return _REPLAY
+    return _Unit(StepPolicy(declared["policy"]))
+
+
+def _shown(call_id: str) -> str:
+    """The id of a call as a part of a step's name. It comes from a model's provider and may hold anything."""
+    return "".join(c if c.isprintable() and c not in "#" else "_" for c in call_id)[:_ID_SHOWN]

@@ -1,0 +1,73 @@
+"""Agents of real libraries as jobs, the same in the test's process and in workers that are killed.
+
+`python -m tests.agents.libraries.plays DATABASE PLAY URL FOLDER` is such a worker. Every effect of a tool is a line in
+FOLDER/effects; while FOLDER/hold exists, a tool stands still after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lastcall
+from lastcall.agents import AgentAdapter
+from lastcall.jobs import Context, Jobs, Task
+from tests.agents.libraries.turns import JobTurn
+
+# Longer than any test waits.
+HOLD_SECONDS = 60.0
+
+
+class Stage:
+    """Where the model is, and where the effects go."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+
+    @property
+    def effects(self) -> list[str]:
+        path = self.folder / "effects"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def hold(self) -> Path:
+        return self.folder / "hold"
+
+    async def act(self, what: str) -> None:
+        """An effect in the world, and then, perhaps, no end."""
+        with (self.folder / "effects").open("a") as file:
+            file.write(what + "\n")
+        async with asyncio.timeout(HOLD_SECONDS):
+            while self.hold.exists():
+                await asyncio.sleep(0.01)
+
+
+Play = Callable[[Stage], AgentAdapter]
+
+
+def declare(jobs: Jobs, play: Play, stage: Stage) -> Task[[str], Any]:
+    """The job in which one agent answers one prompt."""
+
+    @jobs.task(name="ask", max_lost=10)
+    async def ask(ctx: Context, prompt: str) -> Any:
+        turn = JobTurn(ctx)
+        answer = await play(stage).run(turn, prompt, [])
+        return {"answer": answer, "tokens": turn.tokens, "tool_calls": turn.tool_calls}
+
+    return ask
+
+
+async def work(plays: Mapping[str, Play], database: str, name: str, url: str, folder: str) -> None:
+    jobs = Jobs(database)
+    declare(jobs, plays[name], Stage(url, Path(folder)))
+    async with jobs.worker(concurrency=2):
+        print("ready", flush=True)
+        await lastcall.current_shutdown().wait()
+
+
+def main(plays: Mapping[str, Play]) -> None:
+    lastcall.run(work(plays, *sys.argv[1:]))
