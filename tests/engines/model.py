@@ -9,6 +9,8 @@ What the docstrings of the port leave open is decided here:
   (handed over, lost, suspended with a wait that is over) keeps the place; every other way into `queued` asks for one.
 - When a place is given up, or a held job ends, held jobs are let go while the first of them, by priority and age, has
   room.
+- A suspect stays one through every status but the final ones; when the last of the limits that forbid it falls, it is
+  still one.
 - In a claim, due jobs enter in claim order (priority, then age), then due waits by their time.
 - A cancel that wins over a hand-over, a suspension or a retry changes the job; the attempt keeps its own outcome.
 - The first reason of a cancel stays.
@@ -48,6 +50,7 @@ from lastcall.jobs._rows import (
     NewEvent,
     NewJob,
     Overview,
+    ReadFrom,
     Renewal,
     Rescued,
     ScheduleRow,
@@ -85,6 +88,7 @@ class Job:
     created_at: float
     status: JobStatus
     held: bool = False
+    suspect: bool = False
     attempt: int = 0
     failures: int = 0
     lost: int = 0
@@ -271,6 +275,7 @@ class ModelEngine:
             return None
         if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             job.failures = job.lost = job.lost_in_a_row = job.steps_at_last_loss = 0
+            job.suspect = False
             job.cancel_reason = job.result = job.error = job.ended_at = job.expires_at = None
             self._enqueue(job)
             self._changed()
@@ -309,13 +314,16 @@ class ModelEngine:
             self._changed()
         return len(job.events)
 
-    async def read_events(self, job_id: str, after: int, limit: int) -> EventPage | None:
-        job = self.store.jobs.get(job_id)
+    async def read_events(self, reads: Sequence[ReadFrom], limit: int) -> list[EventPage | None]:
+        return [self._log(read, limit) for read in reads]
+
+    def _log(self, read: ReadFrom, limit: int) -> EventPage | None:
+        job = self.store.jobs.get(read.id)
         if job is None:
             return None
-        events = [event for event in job.events if event.seq > after][: max(0, limit)]
+        events = [event for event in job.events if event.seq > read.after][: max(0, limit)]
         last = job.events[-1].seq if job.events else 0
-        return EventPage(events, job.events[0].seq if job.events else last + 1, last)
+        return EventPage(events, job.events[0].seq if job.events else last + 1, last, job.status)
 
     async def overview(self) -> Overview:
         running = Counter(job.worker_id for job in self._all() if job.status is JobStatus.RUNNING)
@@ -332,26 +340,49 @@ class ModelEngine:
 
     async def claim(self, request: ClaimRequest) -> ClaimResult:
         changed = self._make_due_ready()
+        if request.worker_id not in self.store.workers:
+            return ClaimResult([], self._next_due_seconds([]))
         claimed: list[Claimed] = []
         refills: list[float] = []
-        if request.worker_id in self.store.workers:
-            for job in sorted(self._all(), key=lambda job: job.rank):
-                if len(claimed) >= request.limit:
-                    break
-                if job.status is not JobStatus.QUEUED or job.held or not _fits(job, request):
-                    continue
-                limits = request.tasks[job.new.task, job.new.version] or TaskLimits()
-                if limits.concurrency is not None and self._running(job.new.task) >= limits.concurrency:
-                    continue
-                refill = self._take_token(job.new.task, limits)
-                if refill is not None:
-                    refills.append(refill)
-                    continue
-                claimed.append(self._start(job, request.worker_id))
+        held = self._held_by(request.worker_id)
+        if not held:
+            claimed = self._take(self._line(request, suspects=True), request, min(1, request.limit), refills)
+        alone = bool(claimed) or any(job.suspect for job in held)
+        if not alone:
+            claimed = self._take(self._line(request, suspects=False), request, request.limit, refills)
         if changed or claimed:
             self._changed()
-        full = len(claimed) >= request.limit
-        return ClaimResult(claimed, self._next_due_seconds([] if full else refills))
+        full = alone or len(claimed) >= request.limit
+        waits = bool((held or claimed) and self._line(request, suspects=True))
+        return ClaimResult(claimed, self._next_due_seconds([] if full else refills), waits)
+
+    def _line(self, request: ClaimRequest, *, suspects: bool) -> list[Job]:
+        """Who stands in line for this request, the first one first: the suspects, or the others."""
+        line = [
+            job
+            for job in self._all()
+            if job.status is JobStatus.QUEUED
+            and not job.held
+            and job.suspect is suspects
+            and _fits(job, request)
+        ]
+        return sorted(line, key=lambda job: job.rank)
+
+    def _take(self, line: list[Job], request: ClaimRequest, most: int, refills: list[float]) -> list[Claimed]:
+        """Start the first ones that no limit forbids; in `refills`, when there will be tokens for others."""
+        claimed: list[Claimed] = []
+        for job in line:
+            if len(claimed) >= most:
+                break
+            limits = request.tasks[job.new.task, job.new.version] or TaskLimits()
+            if limits.concurrency is not None and self._running(job.new.task) >= limits.concurrency:
+                continue
+            refill = self._take_token(job.new.task, limits)
+            if refill is not None:
+                refills.append(refill)
+                continue
+            claimed.append(self._start(job, request.worker_id))
+        return claimed
 
     def _make_due_ready(self) -> bool:
         """Due jobs in the order of claims, then due waits; whether there were any."""
@@ -481,7 +512,7 @@ class ModelEngine:
         now = self.clock.wall()
         retention = job.new.retention_seconds
         job.status = status
-        job.held = False
+        job.held = job.suspect = False
         job.due_at = None
         job.ended_at = now
         job.expires_at = now + (RETENTION_SECONDS if retention is None else retention)
@@ -508,6 +539,7 @@ class ModelEngine:
                 started_at=now - step.seconds,
                 ended_at=None if step.status is StepStatus.STARTED else now,
             )
+            job.suspect = job.suspect and step.status is not StepStatus.COMPLETED
             self._changed()
         return True
 
@@ -592,6 +624,7 @@ class ModelEngine:
         job.lost += 1
         job.lost_in_a_row = after.lost_in_a_row
         job.steps_at_last_loss = completed
+        job.suspect = after.suspect
         if after.status is JobStatus.QUEUED:
             job.status = JobStatus.QUEUED
         else:
@@ -684,6 +717,7 @@ class ModelEngine:
             there = job.steps.get(step)
             if there is not None and there.status is StepStatus.COMPLETED:
                 continue
+            job.suspect = False
             job.steps[step] = StepRow(
                 key=step,
                 status=StepStatus.COMPLETED,

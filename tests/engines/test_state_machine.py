@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from lastcall._core._state import StopReason
 from lastcall.engines.sqlite import SqliteEngine
+from lastcall.jobs._engine import read_log
 from lastcall.jobs._rows import (
     AttemptEnd,
     ClaimRequest,
@@ -401,7 +402,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.both(at, lambda engine: engine.find(query))
         ids = list(dict.fromkeys(self.some_id(pick) for pick in (limit, before, parent) if pick is not None))
         self.both(at, lambda engine: engine.get(ids))
-        self.both(at, lambda engine: engine.read_events(ids[0], limit, limit))
+        self.both(at, lambda engine: read_log(engine, ids[0], limit, limit))
 
     @rule(rounds=st.lists(st.lists(st.tuples(ENGINE, CALLS), min_size=2, max_size=4), min_size=1, max_size=3))
     def at_once(self, rounds: list[list[tuple[int, tuple[Any, ...]]]]) -> None:

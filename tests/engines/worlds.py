@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from lastcall.jobs._engine import read_log
 from lastcall.jobs._rows import JobQuery
 from lastcall.testing import VirtualClock
 from tests.engines.model import ModelEngine, ModelStore
@@ -70,7 +71,7 @@ async def visible(engine: Any, ids: Sequence[str]) -> dict[str, Any]:
         engine.overview(),
         asyncio.gather(*map(engine.attempts, ids)),
         asyncio.gather(*map(engine.steps, ids)),
-        asyncio.gather(*(engine.read_events(job_id, 0, 1000) for job_id in ids)),
+        asyncio.gather(*(read_log(engine, job_id, 0, 1000) for job_id in ids)),
     )
     return {
         "jobs": jobs,

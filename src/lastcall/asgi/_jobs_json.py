@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..jobs import AttemptRow, JobInfo, StepInfo
-    from ..jobs._rows import EventRow, JobRow
+    from ..jobs._rows import JobRow
+    from ..streams import Entry
 
 
 def show_job(info: JobInfo) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def show_attempt(attempt: AttemptRow) -> dict[str, Any]:
     return shown
 
 
-def show_event(event: EventRow) -> dict[str, Any]:
+def show_event(event: Entry) -> dict[str, Any]:
     """An entry of a job's log."""
     return {**event._asdict(), "data": json.loads(event.data)}
 

@@ -27,7 +27,7 @@ from lastcall.cli._say import Unusable, complain, write, write_json
 from lastcall.cli._tables import draw_job, draw_jobs, draw_overview
 from lastcall.exceptions import JobError, UnknownJob
 from lastcall.jobs import Job, Jobs, JobStatus, Overview
-from lastcall.jobs._rows import EventRow
+from lastcall.streams import Entry
 
 DONE, IMPOSSIBLE, UNUSABLE = 0, 1, 2
 
@@ -95,7 +95,7 @@ async def show(jobs: Jobs, given: str, *, as_json: bool, events: int) -> int:
     job = jobs.job(await Ids(jobs).whole(given))
     info, steps, attempts = await job.info(), await job.steps(), await job.attempts()
     undecided = await _undecided(jobs, job.id)
-    last = await _last_events(jobs, job.id, events)
+    last = await _last_events(job, events)
     if as_json:
         shown = show_job(info)
         shown["steps"] = [show_step(step) for step in steps]
@@ -132,11 +132,11 @@ def _show_overview(overview: Overview) -> dict[str, Any]:
     return {"now": overview.now, "jobs": total, "queues": queues, "workers": workers, "schedules": schedules}
 
 
-async def _last_events(jobs: Jobs, job_id: str, count: int) -> list[EventRow]:
+async def _last_events(job: Job[Any], count: int) -> list[Entry]:
     """The end of a log."""
-    log = await jobs.engine.read_events(job_id, 0, 0)
-    page = None if log is None else await jobs.engine.read_events(job_id, max(0, log.last - count), count)
-    return [] if page is None else page.events
+    log = job.log()
+    stands = await log.read(0, 0)
+    return (await log.read(max(0, stands.last - count), count)).entries
 
 
 async def _undecided(jobs: Jobs, job_id: str) -> list[str]:

@@ -6,27 +6,28 @@ General layout:
   the decisions that engines take inside their transactions.
 - `_settings`, `_function`, `_codec`, `_declaration`, `_job`, `_jobs` are what users hold: tasks, handles, `Jobs`.
   `_client` is what these share: the open engine and the news.
-- `_steps`, `_attempt`, `_context`, `_executor`, `_process` run one attempt.
+- `_tails`, `_log`, `_info` are a job as others see it, while it runs and afterwards.
+- `_steps`, `_attempt`, `_stepping`, `_outgoing`, `_told`, `_stream`, `_context`, `_executor`, `_process` run one
+  attempt.
 - `_fetcher`, `_lease`, `_outbox`, `_scheduler`, `_pruner`, `_worker` are a worker and its services.
 
 Engines live in `lastcall.engines`, tools for tests in `lastcall.testing`.
 """
 
 from ._context import Context as Context
-from ._context import CurrentStep as CurrentStep
 from ._context import current_context as current_context
-from ._context import current_step as current_step
 from ._declaration import Call as Call
 from ._declaration import Task as Task
 from ._engine import Engine as Engine
 from ._engine import SupportsTransactions as SupportsTransactions
+from ._info import JobInfo as JobInfo
 from ._job import Decision as Decision
 from ._job import Event as Event
 from ._job import Job as Job
-from ._job import JobInfo as JobInfo
 from ._job import StepInfo as StepInfo
 from ._jobs import Jobs as Jobs
 from ._jobs import open_engine as open_engine
+from ._log import JobLog as JobLog
 from ._process import ProcessDied as ProcessDied
 from ._rows import AttemptRow as AttemptRow
 from ._rows import Overview as Overview
@@ -39,4 +40,7 @@ from ._state import CancelOutcome as CancelOutcome
 from ._state import JobStatus as JobStatus
 from ._state import StepPolicy as StepPolicy
 from ._state import StepStatus as StepStatus
+from ._stepping import CurrentStep as CurrentStep
+from ._stepping import current_step as current_step
+from ._stream import OutStream as OutStream
 from ._worker import Worker as Worker

@@ -20,7 +20,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core._diagnose import error_text
 from .._core._record import Record
@@ -34,6 +34,10 @@ from ._codec import ValueCodec
 from ._rows import Claimed, HandedOver, StepRecord, StepRow, Suspended, Wait
 from ._state import WaitKind
 from ._steps import WAIT_MARK, Steps
+
+if TYPE_CHECKING:
+    from ._outgoing import Outgoing
+    from ._told import Told
 
 T = TypeVar("T")
 
@@ -148,6 +152,7 @@ class Attempt:
         "leaving",
         "lost",
         "node",
+        "outgoing",
         "record",
         "steps",
         "task",
@@ -173,7 +178,8 @@ class Attempt:
         self.unwinding = False
         self.lost = False
         self.ended = False
-        self.told: set[str] | None = None
+        self.told: Told | None = None
+        self.outgoing: Outgoing | None = None
         self._held_back = False
         self._settling = False
         self._parked: set[asyncio.Future[None]] | None = None
@@ -366,6 +372,8 @@ class Attempt:
         self.ended = True
         for timer in self.timers:
             timer.cancel()
+        if self.outgoing is not None:
+            self.outgoing.close()
         for task in list(self._side_tasks or ()):
             if not task.done():
                 task.cancel("the job has ended")

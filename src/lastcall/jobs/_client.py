@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..exceptions import (
@@ -24,6 +24,7 @@ from ._engine import Engine
 from ._ids import is_id
 from ._rows import JobRow, NewJob, Submitted
 from ._settings import shown
+from ._tails import Tail, Tails
 
 # How often those who wait ask although nobody told them anything.
 _ASK_SECONDS = 2.0
@@ -43,7 +44,7 @@ class Client:
         self._on_work: list[Callable[[], None]] = []
         self._on_foreign: list[Callable[[], None]] = []
         self._waiting: dict[str, list[asyncio.Future[Any]]] = {}  # for a JobRow
-        self._changed: dict[str, list[asyncio.Future[Any]]] = {}  # for nothing but the news
+        self.tails = Tails()
         self._asking: asyncio.Task[None] | None = None
         self._ask_now: asyncio.Event | None = None
 
@@ -127,12 +128,12 @@ class Client:
                 asking.cancel()
                 await asyncio.wait({asking})
             closed = EngineUnavailable("the jobs were closed while somebody waited for one")
-            for waiters in (*self._waiting.values(), *self._changed.values()):
+            for waiters in self._waiting.values():
                 for waiter in waiters:
                     if not waiter.done():
                         waiter.set_exception(closed)
             self._waiting.clear()
-            self._changed.clear()
+            await self.tails.close(closed)
             await self.engine.close()
         finally:
             self._closing = None
@@ -152,8 +153,9 @@ class Client:
         self._is_open = False
         self._holders = 0
         self._opening = self._closing = self._asking = None
-        for left in (self._waiting, self._changed, self._on_work, self._on_foreign):
+        for left in (self._waiting, self._on_work, self._on_foreign):
             left.clear()
+        self.tails.abandon()
         return True
 
     # --- submitting ------------------------------------------------------------------------------------
@@ -217,35 +219,20 @@ class Client:
             callback()
         if self._ask_now is not None:
             self._ask_now.set()
-        for job_id in list(self._changed):
-            self.changed((job_id,))
+        self.tails.all_changed()
 
     def changed(self, job_ids: Iterable[str]) -> None:
         """This process has changed these jobs: their status, their steps or their events."""
-        for job_id in job_ids:
-            if job_id in self._waiting and self._ask_now is not None:
+        if self._waiting and self._ask_now is not None:
+            job_ids = list(job_ids)
+            if any(job_id in self._waiting for job_id in job_ids):
                 self._ask_now.set()
-            for waiter in self._changed.pop(job_id, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+        self.tails.changed(job_ids)
 
-    @contextlib.contextmanager
-    def watch(self, job_id: str) -> Iterator[Callable[[], Awaitable[None]]]:
-        """Gives what waits until something about the job may have changed since the block began: so look at the job
-        inside it. Not for ever, so that a lost hint costs no more than that. Raises `EngineUnavailable` when closed."""
+    def tail(self, job_id: Any) -> Tail:
+        """The end of a job's log. Raises `UnknownJob` for what is no id."""
         _check_id(job_id)
-        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.setdefault(job_id, []).append(change)
-
-        async def changed() -> None:
-            done, _ = await asyncio.wait({change}, timeout=_ASK_SECONDS)
-            if done:
-                change.result()
-
-        try:
-            yield changed
-        finally:
-            _leave(self._changed, job_id, change)
+        return self.tails.of(job_id)
 
     # --- waiting for an end ----------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from .._core._diagnose import error_text
 from ..exceptions import BadArguments, BadDeclaration
 from ._client import Client
 from ._codec import ArgumentsCodec, ValueCodec
-from ._context import Context, is_coroutine_function
-from ._function import bare, hints_of, name_of
+from ._context import Context
+from ._function import bare, hints_of, is_coroutine_function, name_of
 from ._ids import new_id
 from ._job import Job, to_epoch
 from ._rows import NewJob

@@ -36,6 +36,7 @@ from ._rows import (
     NewEvent,
     NewJob,
     Overview,
+    ReadFrom,
     Renewal,
     Rescued,
     StepRecord,
@@ -107,9 +108,12 @@ class Engine(Protocol):
         None: lost, or the job is unknown.
         """
 
-    async def read_events(self, job_id: str, after: int, limit: int) -> EventPage | None:
-        """The first `limit` kept events whose `seq` is greater than `after`, in order, and where the log stands at the
-        same moment (one snapshot). Also with a `limit` of 0. None: the job is unknown."""
+    async def read_events(self, reads: Sequence[ReadFrom], limit: int) -> list[EventPage | None]:
+        """Of each log the first `limit` kept events whose `seq` is greater than `after`, in order, and where the log
+        stands at the same moment (one snapshot for each job). Also with a `limit` of 0. None: the job is unknown.
+
+        Called for all logs that a process follows, at each news of them: where there is nothing new it must be cheap.
+        """
 
     async def overview(self) -> Overview:
         """Counts, workers and schedules."""
@@ -121,6 +125,19 @@ class Engine(Protocol):
 
         Higher priority first, then the older. Limits hold over all workers. The attempt number of each is one more
         than before. A worker that has not joined, or was taken for dead, gets nothing.
+
+        A *suspect* (`_policy.after_loss` says when a lost job becomes one) runs alone, so that whatever it does to its
+        worker harms nobody else:
+
+        - It is given to a worker that holds nothing, and alone, however many were asked for. A worker that holds
+          nothing gets the first suspect that fits and that no limit forbids, before any other job.
+        - A worker that holds a suspect gets nothing.
+        - It is no suspect any more once a step of it is newly completed (by `record_step`, `transact` or the end of a
+          wait); also while it runs: its worker gets other jobs again. A retry by hand makes it none, either. Nothing
+          else does: not a failure, a hand-over or a wait.
+        - To hold is to be written down as the worker of a running job; what a worker remembers does not count.
+
+        A suspect's missing token of a rate counts for `next_due_seconds` only where the worker holds nothing.
         """
 
     async def finish(self, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
@@ -165,6 +182,12 @@ class Engine(Protocol):
 
     async def prune(self, limit: int) -> int:
         """Delete up to `limit` ended jobs whose retention is over and whose parent, if any, has ended. How many."""
+
+
+async def read_log(engine: Engine, job_id: str, after: int, limit: int) -> EventPage | None:
+    """`read_events` of one job."""
+    (page,) = await engine.read_events((ReadFrom(job_id, after),), limit)
+    return page
 
 
 class SupportsTransactions(Protocol):

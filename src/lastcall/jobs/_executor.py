@@ -28,8 +28,9 @@ from .._core._state import StopReason
 from ..exceptions import BadArguments, BadDeclaration, BadResult, PayloadTooLarge, StepCollision, StepMismatch
 from ._attempt import Attempt, Crew, current_attempt
 from ._codec import dump_error
-from ._context import Context, awaited
+from ._context import Context
 from ._declaration import Task
+from ._function import awaited
 from ._process import run_in_process
 from ._rows import (
     AttemptEnd,

@@ -2,14 +2,23 @@
 
 Never by a timer where an event will do: a timer of 20 to 50 ms caps a queue at some hundred jobs per second. The timer
 beneath is for hints that were lost.
+
+While a suspect waits for a worker that runs empty, it pauses now and then (`_suspects`): it asks for nothing, only
+whether the suspect still waits, until every job has ended and every end is written.
 """
 
 from __future__ import annotations
 
+import random
+import time
+
+from .._core._roster import logger
 from ._client import Client
 from ._executor import Executor
+from ._outbox import Outbox
 from ._rows import ClaimRequest, TaskLimits
 from ._service import Service
+from ._suspects import Pausing
 
 _ASK_SECONDS = 5.0
 
@@ -23,6 +32,7 @@ class Fetcher(Service):
         self,
         client: Client,
         executor: Executor,
+        outbox: Outbox,
         concurrency: int,
         tasks: dict[tuple[str, str], TaskLimits | None],
         queues: frozenset[str] | None,
@@ -30,9 +40,11 @@ class Fetcher(Service):
         super().__init__()
         self._client = client
         self._executor = executor
+        self._outbox = outbox
         self._concurrency = concurrency
         self._tasks = tasks
         self._queues = queues
+        self._pausing = Pausing()
         self.worker_id = ""
 
     async def claim_once(self) -> int:
@@ -46,14 +58,27 @@ class Fetcher(Service):
         free = self._concurrency - len(executor.running)
         if free <= 0:
             return None
-        result = await self._client.engine.claim(ClaimRequest(worker_id, free, self._tasks, self._queues))
+        wanted = 0 if self._must_run_empty() else free
+        result = await self._client.engine.claim(ClaimRequest(worker_id, wanted, self._tasks, self._queues))
         if worker_id != self.worker_id:
             return 0  # the lease was lost meanwhile, and these jobs with it
         if self.stopping:
             executor.hand_back(result.jobs)
             return None
+        self._pausing = self._pausing.heard(time.monotonic(), result.suspect_waits, random.random())
         executor.start(result.jobs)
         if len(result.jobs) == free:
             return None if free == self._concurrency - len(executor.running) else 0
-        due = result.next_due_seconds
-        return _ASK_SECONDS if due is None else min(max(due, 0.001), _ASK_SECONDS)
+        if wanted == 0 and not self._pausing.is_paused:
+            return 0  # the suspect is gone: now for the others
+        due = [result.next_due_seconds, self._pausing.look_again_in(time.monotonic()), _ASK_SECONDS]
+        return max(0.001, min(seconds for seconds in due if seconds is not None))
+
+    def _must_run_empty(self) -> bool:
+        """Whether it pauses and still holds something: an end that is not written counts as held in the engine."""
+        paused, self._pausing = self._pausing.is_paused, self._pausing.at(time.monotonic())
+        if self._pausing.is_paused and not paused:
+            logger.info(
+                "a job that may be what kills its workers is to run alone; nothing new is begun for a while"
+            )
+        return self._pausing.is_paused and bool(self._executor.running or not self._outbox.is_empty)

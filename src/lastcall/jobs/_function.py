@@ -106,3 +106,14 @@ def names_around(fn: Callable[..., Any], module: str) -> Mapping[str, Any] | Non
     while frame.f_back is not None and frame.f_globals.get("__name__") == module:
         frame = frame.f_back
     return dict(frame.f_locals)
+
+
+def is_coroutine_function(fn: Callable[..., Any]) -> bool:
+    """Also of a partial, and of an object with an async `__call__`."""
+    fn = bare(fn)
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
+
+
+async def awaited(value: Any) -> Any:
+    """A plain function may return an awaitable (a decorated coroutine function does)."""
+    return await value if inspect.isawaitable(value) else value

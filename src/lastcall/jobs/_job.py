@@ -1,4 +1,4 @@
-"""Job: a handle to one durable job, and JobInfo, what is known of it."""
+"""Job: a handle to one durable job."""
 
 from __future__ import annotations
 
@@ -9,55 +9,22 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from .._core._state import StopReason
 from ..exceptions import BadDeclaration, JobCancelled, JobFailed, UnknownJob
+from ..streams import Entry, TextView, follow
 from ._client import Client
 from ._codec import ValueCodec, dump_plain, load_plain
-from ._rows import AttemptRow, EventRow, JobRow, StepRow
+from ._info import JobInfo, info_of
+from ._log import JobLog
+from ._rows import AttemptRow, JobRow, StepRow
 from ._settings import shown
 from ._settings import text as check_text
 from ._state import CancelOutcome, JobStatus, StepStatus
 
 R_co = TypeVar("R_co", covariant=True)
 
-_EVENTS_AT_ONCE = 500
+_ENTRIES_AT_ONCE = 500
 
 # Why somebody ends a job. A shutdown or a timeout ends an attempt, whose job goes on or has failed.
 _CANCEL_REASONS = (StopReason.USER, StopReason.DISCONNECT)
-
-
-class JobInfo(NamedTuple):
-    """A snapshot of one job. Times are seconds since the epoch; `args`, `result` and `progress` are plain JSON values.
-
-    `attempt` counts how often it was started, `failures` the attempts that were charged, `lost` those whose process
-    died. `error` has `type`, `message` and `traceback`. `waits_for`: what a waiting job waits for, in words.
-    """
-
-    id: str
-    task: str
-    version: str
-    queue: str
-    status: JobStatus
-    priority: int
-    attempt: int
-    failures: int
-    lost: int
-    args: Any
-    result: Any
-    error: Mapping[str, str] | None
-    progress: Any
-    key: str | None
-    labels: Mapping[str, str]
-    parent_id: str | None
-    worker_id: str | None
-    created_at: float
-    due_at: float | None
-    started_at: float | None
-    ended_at: float | None
-    cancel_reason: StopReason | None
-    waits_for: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        return self._asdict()
 
 
 class Event(NamedTuple):
@@ -220,22 +187,29 @@ class Job(Generic[R_co]):
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Its log from `after` on, and then what comes, until the job has ended. Each event once, in order.
 
+        Many may read, each at its own pace. Raises `BadCursor` for an `after` that is none, and `EntriesGone` if events
+        behind it are not kept any more.
+
         async for event in job.events(after=last_seen):
             print(event.seq, event.type, event.data)
         """
-        client, ended = self._client, False
-        while not ended:
-            with client.watch(self.id) as changed:
-                # Its end is looked at before its events: the last ones are written before it.
-                ended = (await client.get(self.id)).status.final
-                while page := await client.engine.read_events(self.id, after, _EVENTS_AT_ONCE):
-                    if not page.events:
-                        break
-                    for row in page.events:
-                        after = row.seq
-                        yield event_of(row)
-                if not ended:
-                    await changed()
+        async for entries in follow(self.log(), after):
+            for entry in entries:
+                yield event_of(entry)
+
+    def log(self) -> JobLog:
+        """Its log, for what serves it to others: see `lastcall.streams`."""
+        return JobLog(self._client, self.id)
+
+    async def text(self, stream: str) -> str:
+        """What the job has written to `ctx.stream(stream)` until now, without what was taken back."""
+        view, log, after = TextView(), self.log(), 0
+        while True:
+            page = await log.read(after, _ENTRIES_AT_ONCE)
+            view.apply(page.entries)
+            if not page.entries:
+                return view.text(stream)
+            after = page.entries[-1].seq
 
     def _known(self, status: JobStatus | None) -> JobStatus:
         if status is None:
@@ -256,41 +230,9 @@ def result_of(row: JobRow, codec: ValueCodec | None) -> Any:
     raise JobFailed(f"job {row.id} ({row.task}) failed: {told}", error if isinstance(error, dict) else None)
 
 
-def info_of(row: JobRow) -> JobInfo:
-    """The row with its JSON read."""
-    waits = tuple(
-        f"{wait.kind} {wait.name or ''}".strip() if wait.kind != "decision" else "step_outcome_unknown"
-        for wait in row.waits
-    )
-    return JobInfo(
-        id=row.id,
-        task=row.task,
-        version=row.version,
-        queue=row.queue,
-        status=row.status,
-        priority=row.priority,
-        attempt=row.attempt,
-        failures=row.failures,
-        lost=row.lost,
-        args=load_plain(row.args),
-        result=load_plain(row.result),
-        error=load_plain(row.error),
-        progress=load_plain(row.progress),
-        key=row.key,
-        labels=load_plain(row.labels) or {},
-        parent_id=row.parent_id,
-        worker_id=row.worker_id,
-        created_at=row.created_at,
-        due_at=row.due_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        cancel_reason=row.cancel_reason,
-        waits_for=waits,
-    )
-
-
-def event_of(row: EventRow) -> Event:
-    return Event(row.seq, row.type, load_plain(row.data), row.attempt, row.step, row.at)
+def event_of(entry: Entry) -> Event:
+    seq, type, data, attempt, step, at = entry
+    return Event(seq, type, load_plain(data), attempt, step, at)
 
 
 def _step_info(row: StepRow) -> StepInfo:

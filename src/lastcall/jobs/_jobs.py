@@ -13,12 +13,13 @@ from .._core._roster import Roster
 from .._core._scope import current_scope
 from ..exceptions import BadArguments, BadDeclaration, UnknownEngine, UnknownTaskName
 from ._client import Client
-from ._context import Context, is_coroutine_function
+from ._context import Context
 from ._declaration import Call, ContextTask, PlainTask, Task
 from ._engine import Engine
-from ._function import check_function, default_name, names_around
+from ._function import check_function, default_name, is_coroutine_function, names_around
 from ._ids import new_id
-from ._job import Job, JobInfo, info_of
+from ._info import JobInfo, info_of
+from ._job import Job
 from ._process import check_importable
 from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, JobQuery, Overview
 from ._scheduler import Cron, crons_of

@@ -24,11 +24,15 @@ class Loss(NamedTuple):
 
 
 class AfterLoss(NamedTuple):
-    """What the job becomes, the count of losses in a row from now on, and, if it failed, why."""
+    """What the job becomes, the count of losses in a row from now on, and, if it failed, why.
+
+    `suspect`: it may be what kills its workers, so it is to run alone, until it has completed a new step.
+    """
 
     status: JobStatus
     lost_in_a_row: int
     why: str | None = None
+    suspect: bool = False
 
 
 def after_loss(loss: Loss) -> AfterLoss:
@@ -36,6 +40,9 @@ def after_loss(loss: Loss) -> AfterLoss:
 
     A user's cancel wins. A new completed step since the last loss is progress and begins the count anew: a long job
     may outlive many deploys, but one that takes its worker down at the same place may do so `max_lost` times only.
+
+    Who dies with it cannot be told from it. So before the loss that would fail a job, it becomes a suspect: that loss
+    it can only have when nothing ran beside it. (Not so the cap on all attempts, which says how often, not why.)
     """
     in_a_row = 1 if loss.completed_steps > loss.steps_at_last_loss else loss.lost_in_a_row + 1
     if loss.cancel_requested:
@@ -50,4 +57,7 @@ def after_loss(loss: Loss) -> AfterLoss:
             f"{loss.lost + 1 + loss.failures} attempts failed or were lost (max_attempts={loss.max_attempts})"
         )
         return AfterLoss(JobStatus.FAILED, in_a_row, why)
-    return AfterLoss(JobStatus.QUEUED, in_a_row)
+    suspect = (
+        in_a_row >= loss.max_lost - 1
+    )  # with a `max_lost` of 1 there is no next loss: it has failed above
+    return AfterLoss(JobStatus.QUEUED, in_a_row, suspect=suspect)

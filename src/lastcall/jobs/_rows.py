@@ -108,10 +108,15 @@ class Claimed(NamedTuple):
 
 
 class ClaimResult(NamedTuple):
-    """`next_due_seconds`: when asking again may bring more although nobody tells; None: only after news."""
+    """`next_due_seconds`: when asking again may bring more although nobody tells; None: only after news.
+
+    `suspect_waits`: a job that is to run alone (see `Engine.claim`) is queued and fits what was asked, by task,
+    version, queue and limit key, and this worker holds something. Asking for no jobs tells it, too.
+    """
 
     jobs: list[Claimed]
     next_due_seconds: float | None
+    suspect_waits: bool = False
 
 
 # --- ends of an attempt --------------------------------------------------------------------------------
@@ -231,8 +236,15 @@ class EventRow(NamedTuple):
     at: float
 
 
+class ReadFrom(NamedTuple):
+    """Whose events, and behind which `seq`; 0 for all of them."""
+
+    id: str
+    after: int = 0
+
+
 class EventPage(NamedTuple):
-    """Some of a job's log, and where it stands, both at one moment.
+    """Some of a job's log, and where it and its job stand, all of one moment.
 
     `first`: the oldest `seq` that is kept, `last + 1` if none is. `last`: the newest ever written, 0 before that. Old
     entries may be deleted, the newest one never: so both can be told from what is kept.
@@ -241,6 +253,7 @@ class EventPage(NamedTuple):
     events: list[EventRow]
     first: int
     last: int
+    status: JobStatus
 
 
 # --- looking -------------------------------------------------------------------------------------------

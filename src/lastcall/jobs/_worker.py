@@ -149,7 +149,7 @@ class Worker:
         self._outbox = Outbox(client.engine, self._on_written)
         self._executor = Executor(crew, self._group, self._tasks, self._on_end)
         limits = {key: task.settings.limits for key, task in self._tasks.items()}
-        self._fetcher = Fetcher(client, self._executor, self._concurrency, limits, self._queues)
+        self._fetcher = Fetcher(client, self._executor, self._outbox, self._concurrency, limits, self._queues)
         self._lease = Lease(
             client.engine,
             self._executor,

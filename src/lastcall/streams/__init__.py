@@ -4,5 +4,6 @@ General layout: `_log` is what a reader sees; everything else is where the entri
 """
 
 from ._log import Entry, Log, LogPage, follow
+from ._text import TextView
 
-__all__ = ["Entry", "Log", "LogPage", "follow"]
+__all__ = ["Entry", "Log", "LogPage", "TextView", "follow"]

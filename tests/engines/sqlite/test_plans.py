@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lastcall.engines import sqlite as package
-from lastcall.engines.sqlite._reads import _COUNT, _COUNTED, _HELD, _find_in
+from lastcall.engines.sqlite._reads import _COUNT, _COUNTED, _HELD, _SUSPECT, _find_in
 from lastcall.jobs._state import JobStatus
 
 from .support import opened
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.loops("asyncio")
 
 # What grows: with all jobs there ever were, or with all that is written about them.
 GROWING = ("lastcall_job", "job", "lastcall_attempt", "lastcall_step", "lastcall_event", "lastcall_message")
-# As many entries as there are jobs that run, or limits, at a time.
-SMALL = ("lastcall_job_running", "lastcall_job_limit")
+# As many entries as there are jobs that run, or limits, or suspects, at a time.
+SMALL = ("lastcall_job_running", "lastcall_job_limit", "lastcall_job_suspect")
 
 
 def statements() -> Iterator[tuple[str, str]]:
@@ -57,7 +57,8 @@ async def test_no_statement_goes_through_all_jobs(tmp_path: Path) -> None:
     checked = 0
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
         for name, statement in statements():
-            if name not in parts:
+            # A migration may, once.
+            if name not in parts and not name.startswith("_schema."):
                 assert goes_through_all(plan(connection, statement)) == [], (
                     name,
                     plan(connection, statement),
@@ -71,7 +72,7 @@ async def test_counts_and_lists_use_the_small_indexes(tmp_path: Path) -> None:
     async with opened(tmp_path / "jobs.db"):
         pass
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
-        for which in (*_COUNTED.values(), _HELD):
+        for which in (*_COUNTED.values(), _HELD, _SUSPECT):
             (first, *_) = plan(connection, _COUNT.format(which=which))
             assert "USING" in first and "INDEX lastcall_job_" in first
         for status in set(JobStatus) - {JobStatus.COMPLETED, JobStatus.QUEUED}:

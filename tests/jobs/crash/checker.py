@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from lastcall.engines.sqlite import SqliteEngine
 from lastcall.jobs import AttemptOutcome, AttemptRow, JobStatus, StepPolicy, StepStatus
+from lastcall.jobs._engine import read_log
 from lastcall.jobs._rows import EventRow, JobQuery, JobRow, StepRow
 
 from .ledger import Line
@@ -85,7 +86,7 @@ async def look(database: str) -> list[Facts]:
 
 
 async def _events(engine: SqliteEngine, job_id: str) -> list[EventRow]:
-    page = await engine.read_events(job_id, 0, 100_000)
+    page = await read_log(engine, job_id, 0, 100_000)
     return [] if page is None else page.events
 
 

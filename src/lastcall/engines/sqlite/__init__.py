@@ -11,6 +11,7 @@ General layout:
     _errors       sqlite3's errors in words that help
     _outage       when the store could last not be written to
     _store        what verbs work with inside the transaction
+    _suspects     who is to run alone
     _submit _claim _ends _waits _limits _steps _outside _workers _transact    the verbs that write
     _reads        the verbs that read
     _clock, _url

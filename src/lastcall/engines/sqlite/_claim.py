@@ -1,7 +1,8 @@
 """Claiming: what is due becomes ready, then a worker takes what it can run. A claim that finds nothing writes nothing.
 
 Each lane has its part of the claim index, best job first, so a claim looks at as many entries as it takes, however
-many jobs are queued there or in lanes that this worker does not know.
+many jobs are queued there or in lanes that this worker does not know. Suspects stand apart, in an index of their own
+that is nearly always empty.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ...jobs._rows import Claimed, ClaimRequest, ClaimResult, TaskLimits
+from . import _suspects
 from ._limits import Bucket, bucket, enqueue, take_tokens
 from ._store import Lane, Store
+from ._suspects import Holding
 from ._waits import wake_due
 
 # How many scheduled jobs one claim puts in line. More are waiting for the next claim, which is told to come at once.
 _DUE_AT_ONCE = 10_000
 
-_JOINED = "SELECT 1 FROM lastcall_worker WHERE id = ?"
+# With it, whether there are suspects at all: nearly never, and then nothing more is asked about them.
+_JOINED = """SELECT EXISTS (SELECT 1 FROM lastcall_job INDEXED BY lastcall_job_suspect WHERE held >= 2)
+    FROM lastcall_worker WHERE id = ?"""
 _NEXT_DUE = """SELECT (SELECT min(due_at) FROM lastcall_job WHERE status = 'scheduled'),
     (SELECT min(due_at) FROM lastcall_wait WHERE due_at IS NOT NULL)"""
 _DUE_PLAIN = """UPDATE lastcall_job SET status = 'queued', due_at = NULL WHERE n IN (SELECT n FROM lastcall_job
@@ -58,19 +63,23 @@ class _Limited(NamedTuple):
 
 def claim(store: Store, request: ClaimRequest) -> ClaimResult:
     next_due = _make_due(store)
-    if request.limit <= 0 or store.execute(_JOINED, (request.worker_id,)).fetchone() is None:
+    joined = store.execute(_JOINED, (request.worker_id,)).fetchone()
+    if joined is None or (request.limit <= 0 and not joined[0]):
         return ClaimResult([], next_due)
     plain, limited = _lanes(store, request)
-    if limited:
-        rows, next_token = _take_within_limits(store, request, plain, limited)
-        next_due = min((due for due in (next_due, next_token) if due is not None), default=None)
+    waits = False
+    if joined[0]:
+        rows, next_token, waits = _take_beside_suspects(store, request, plain, limited)
     else:
-        rows = _take_best(store, request, plain)
+        rows, next_token = _take_normal(store, request, plain, limited)
+    if next_token is not None:
+        next_due = next_token if next_due is None else min(next_due, next_token)
     rows.sort(key=_best_first)
     lanes = store.lanes
-    return ClaimResult([_claimed(row, lanes[row[3]]) for row in rows], next_due)
+    return ClaimResult([_claimed(row, lanes[row[3]]) for row in rows], next_due, waits)
 
 
+_Limits = Mapping[str, tuple[TaskLimits, list[int]]]
 _Row = tuple[int, str, int, int, str, int, int, int, str, str | None, str | None, str | None, str | None]
 
 
@@ -124,6 +133,18 @@ def _lanes(store: Store, request: ClaimRequest) -> tuple[list[int], dict[str, tu
 _UNLIMITED = TaskLimits()
 
 
+def _take_normal(
+    store: Store, request: ClaimRequest, plain: list[int], limited: _Limits, *, idle: bool = False
+) -> tuple[list[_Row], float | None]:
+    """Jobs that are no suspects; and when a token of a rate will be there that is all they, or suspects for an `idle`
+    worker, wait for."""
+    if request.limit <= 0:
+        return [], None
+    if limited:
+        return _take_within_limits(store, request, plain, limited, idle)
+    return _take_best(store, request, plain), None
+
+
 def _take_best(store: Store, request: ClaimRequest, lanes: list[int]) -> list[_Row]:
     if not lanes:
         return []
@@ -136,7 +157,8 @@ def _take_within_limits(
     store: Store,
     request: ClaimRequest,
     plain: list[int],
-    limited: Mapping[str, tuple[TaskLimits, list[int]]],
+    limited: _Limits,
+    idle: bool,
 ) -> tuple[list[_Row], float | None]:
     """The best of all lanes, of each limited task no more than it has room for; and when a token will be there."""
     tasks = [_room(store, task, limits, lanes, request.limit) for task, (limits, lanes) in limited.items()]
@@ -149,7 +171,7 @@ def _take_within_limits(
     taken = found[: max(0, request.limit)]
     rows = _take_these(store, request, [n for _, n, _ in taken])
     full = len(taken) == request.limit
-    due = [_pay(store, task, sum(owner is task for *_, owner in taken), full) for task in tasks]
+    due = [_pay(store, task, sum(owner is task for *_, owner in taken), full, idle) for task in tasks]
     return rows, min((seconds for seconds in due if seconds is not None), default=None)
 
 
@@ -164,7 +186,7 @@ def _room(store: Store, task: str, limits: TaskLimits, lanes: list[int], room: i
     return _Limited(task, lanes, room, slots, tokens)
 
 
-def _pay(store: Store, task: _Limited, count: int, full: bool) -> float | None:
+def _pay(store: Store, task: _Limited, count: int, full: bool, idle: bool) -> float | None:
     """Take the tokens of those that start; when the next one will be there, if it is what jobs wait for."""
     tokens = task.bucket
     if tokens is None:
@@ -173,9 +195,45 @@ def _pay(store: Store, task: _Limited, count: int, full: bool) -> float | None:
         tokens = take_tokens(store, task.task, tokens, count)
     if full or tokens.whole or task.slots <= count:
         return None
-    if not store.execute(_ANY_QUEUED, (json.dumps(task.lanes),)).fetchone():
-        return None
-    return tokens.next_seconds
+    queued = store.execute(_ANY_QUEUED, (json.dumps(task.lanes),)).fetchone() is not None
+    if queued or (idle and _suspects.first_of(store, task.lanes) is not None):
+        return tokens.next_seconds
+    return None
+
+
+def _take_beside_suspects(
+    store: Store, request: ClaimRequest, plain: list[int], limited: _Limits
+) -> tuple[list[_Row], float | None, bool]:
+    """Somewhere there are suspects: one of them alone, or other jobs as usual, or nothing; and whether one waits."""
+    holds = _suspects.holding(store, request.worker_id)
+    idle = holds is Holding.NOTHING
+    rows: list[_Row] = []
+    next_token = None
+    if idle and request.limit > 0:
+        rows = _take_suspect(store, request, plain, limited)
+    if not rows and holds is not Holding.SUSPECT:
+        rows, next_token = _take_normal(store, request, plain, limited, idle=idle)
+    if idle and not rows:
+        return rows, next_token, False
+    lanes = plain + [lane for _, of_task in limited.values() for lane in of_task]
+    return rows, next_token, _suspects.first_of(store, lanes) is not None
+
+
+def _take_suspect(store: Store, request: ClaimRequest, plain: list[int], limited: _Limits) -> list[_Row]:
+    """The first suspect, if any, that no limit forbids."""
+    tasks = [_room(store, task, limits, lanes, 1) for task, (limits, lanes) in limited.items()]
+    found: list[tuple[int, int, _Limited | None]] = []
+    for lanes, task in ((plain, None), *((task.lanes, task) for task in tasks if task.room)):
+        first = _suspects.first_of(store, lanes)
+        if first is not None:
+            n, priority = first
+            found.append((-priority, n, task))
+    if not found:
+        return []
+    _, n, owner = min(found, key=lambda entry: entry[:2])
+    if owner is not None:
+        _pay(store, owner, 1, full=True, idle=True)
+    return _take_these(store, request, [n])
 
 
 def _best(store: Store, lanes: list[int], limit: int) -> list[tuple[int, int]]:

@@ -24,14 +24,15 @@ from ...jobs._rows import (
 from ...jobs._state import AttemptOutcome, JobStatus
 from ._limits import release, requeue
 from ._store import FEW, Store
+from ._suspects import SUSPECT
 from ._waits import begin, drop_waits, wake_parents
 
 _COMPLETED = JobStatus.COMPLETED
 
-_COMPLETE = """UPDATE lastcall_job SET status = 'completed', result = ?, ended_at = ?,
+_COMPLETE = """UPDATE lastcall_job SET status = 'completed', held = 0, result = ?, ended_at = ?,
     expires_at = ? + ifnull(retention_seconds, ?)
     WHERE id = ? AND attempt = ? AND status = 'running'"""
-_COMPLETE_ALL = """UPDATE lastcall_job SET status = 'completed', result = ends.value, ended_at = ?,
+_COMPLETE_ALL = """UPDATE lastcall_job SET status = 'completed', held = 0, result = ends.value, ended_at = ?,
     expires_at = ? + ifnull(retention_seconds, ?) FROM json_each(?) AS ends
     WHERE lastcall_job.id = ends.key AND attempt = ? AND status = 'running'"""
 _ANY_LIMIT = """SELECT 1 FROM lastcall_job
@@ -53,7 +54,8 @@ _END = """UPDATE lastcall_job SET status = ?, held = 0, due_at = NULL, error = ?
 _CHARGE = "UPDATE lastcall_job SET failures = failures + 1 WHERE n = ?"
 _SCHEDULE = "UPDATE lastcall_job SET status = 'scheduled', due_at = ?, worker = NULL WHERE n = ?"
 _WAIT = "UPDATE lastcall_job SET status = 'waiting', worker = NULL WHERE n = ?"
-_LOSE = """UPDATE lastcall_job SET lost = lost + 1, lost_in_a_row = ?, steps_at_last_loss = ? WHERE n = ?"""
+_LOSE = """UPDATE lastcall_job SET lost = lost + 1, lost_in_a_row = ?, steps_at_last_loss = ?, held = ?
+    WHERE n = ?"""
 _COMPLETED_STEPS = "SELECT count(*) FROM lastcall_step WHERE job = ? AND status = 'completed'"
 
 
@@ -228,7 +230,7 @@ def _lose(store: Store, job: Running) -> JobStatus:
         )
     )
     _write_history(store, job, AttemptOutcome.LOST, None, None)
-    store.execute(_LOSE, (after.lost_in_a_row, steps, job.n))
+    store.execute(_LOSE, (after.lost_in_a_row, steps, SUSPECT if after.suspect else 0, job.n))
     if after.status is JobStatus.QUEUED:
         requeue(store, job.n)
     else:

@@ -27,6 +27,7 @@ from ...jobs._rows import (
     NewEvent,
     NewJob,
     Overview,
+    ReadFrom,
     Renewal,
     Rescued,
     StepRecord,
@@ -254,8 +255,8 @@ class SqliteEngine:
     async def append_events(self, job_id: str, attempt: int | None, events: Sequence[NewEvent]) -> int | None:
         return await self._write(_APPEND, Append(job_id, attempt, events))
 
-    async def read_events(self, job_id: str, after: int, limit: int) -> EventPage | None:
-        return await self._read(_reads.read_events, job_id, after, limit)
+    async def read_events(self, reads: Sequence[ReadFrom], limit: int) -> list[EventPage | None]:
+        return await self._read(_reads.read_events, reads, limit)
 
     async def overview(self) -> Overview:
         return await self._read(_reads.overview, self._clock.wall())

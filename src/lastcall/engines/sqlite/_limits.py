@@ -1,8 +1,9 @@
 """Who may run: at most so many jobs of one limit key, so many starts of one task in a time.
 
-A job that enters `queued` is held back (`held` = 1, outside the claim index) while `limit_count` others of its key are
-running or queued unheld: those have a place. When a place is given up, the first held one (priority, then age) takes it
-in the same transaction. So a claim never sees a job that it may not take, and a million held jobs cost it nothing.
+A job that enters `queued` is held back (bit 1 of `held`, outside the claim index) while `limit_count` others of its
+key are running or queued unheld: those have a place. When a place is given up, the first held one (priority, then age)
+takes it in the same transaction. So a claim never sees a job that it may not take, and a million held jobs cost it
+nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from typing import NamedTuple
 from ...jobs._rows import TaskLimits
 from ._store import Store
 
-_FIRST_HELD = """SELECT n, limit_count FROM lastcall_job
-    WHERE limit_key = ? AND held = 1 AND status IN ('queued', 'running') ORDER BY priority DESC, n LIMIT 1"""
+# Two looks, each at the beginning of its part of the index: of both together, a million might be sorted.
+_FIRST_HELD = """SELECT n, limit_count FROM (
+    SELECT * FROM (SELECT n, limit_count, priority FROM lastcall_job
+        WHERE limit_key = ? AND held = 1 AND status IN ('queued', 'running') ORDER BY priority DESC, n LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT n, limit_count, priority FROM lastcall_job
+        WHERE limit_key = ? AND held = 3 AND status IN ('queued', 'running') ORDER BY priority DESC, n LIMIT 1))
+    ORDER BY priority DESC, n LIMIT 1"""
 _TAKEN = """SELECT count(*) FROM lastcall_job
-    WHERE limit_key = ? AND held = 0 AND status IN ('queued', 'running')"""
-_UNHOLD = "UPDATE lastcall_job SET held = 0 WHERE n = ?"
-_QUEUE = "UPDATE lastcall_job SET status = 'queued', held = ?, worker = NULL, due_at = NULL WHERE n = ?"
+    WHERE limit_key = ? AND held IN (0, 2) AND status IN ('queued', 'running')"""
+_UNHOLD = "UPDATE lastcall_job SET held = held & 2 WHERE n = ?"
+_QUEUE = "UPDATE lastcall_job SET status = 'queued', held = (held & 2) | ?, worker = NULL, due_at = NULL WHERE n = ?"
 _LIMIT = "SELECT limit_count FROM lastcall_job WHERE n = ?"
 
 _BUCKET = "SELECT tokens, at FROM lastcall_rate WHERE task = ?"
@@ -52,7 +58,7 @@ def release(store: Store, limit_key: str | None) -> None:
     if limit_key is None:
         return
     while True:
-        first = store.execute(_FIRST_HELD, (limit_key,)).fetchone()
+        first = store.execute(_FIRST_HELD, (limit_key, limit_key)).fetchone()
         if first is None:
             return
         n, limit = first

@@ -16,6 +16,7 @@ from ...jobs._rows import (
     JobQuery,
     JobRow,
     Overview,
+    ReadFrom,
     ScheduleRow,
     StepRow,
     Wait,
@@ -43,7 +44,7 @@ _STEPS = """SELECT key, status, value, error, policy, main, attempt, started_at,
     WHERE job = (SELECT n FROM lastcall_job WHERE id = ?) ORDER BY n"""
 # Each a look at one end of the primary key. Together in one query they would be a walk through all of it.
 _LOG = """SELECT n, (SELECT min(seq) FROM lastcall_event WHERE job = lastcall_job.n),
-    (SELECT max(seq) FROM lastcall_event WHERE job = lastcall_job.n) FROM lastcall_job WHERE id = ?"""
+    (SELECT max(seq) FROM lastcall_event WHERE job = lastcall_job.n), status FROM lastcall_job WHERE id = ?"""
 _EVENTS = """SELECT seq, attempt, step, type, data, at FROM lastcall_event
     WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?"""
 
@@ -57,6 +58,7 @@ _COUNTED = {
 }
 _HELD = """lastcall_job INDEXED BY lastcall_job_limit
     WHERE limit_key IS NOT NULL AND held = 1 AND status IN ('queued', 'running')"""
+_SUSPECT = "lastcall_job INDEXED BY lastcall_job_suspect WHERE held >= 2 AND status = 'queued'"
 _COUNT = "SELECT lane, count(*) FROM {which} GROUP BY lane"
 _LANES = "SELECT id, queue, jobs FROM lastcall_lane"
 _WORKERS = """SELECT id, host, pid, process_start, boot_id, pid_namespace, lease_seconds, concurrency, queues,
@@ -168,15 +170,21 @@ def steps(connection: sqlite3.Connection, job_id: str) -> list[StepRow]:
     ]
 
 
-def read_events(connection: sqlite3.Connection, job_id: str, after: int, limit: int) -> EventPage | None:
-    found = connection.execute(_LOG, (job_id,)).fetchone()
+def read_events(
+    connection: sqlite3.Connection, reads: Sequence[ReadFrom], limit: int
+) -> list[EventPage | None]:
+    return [_log(connection, read, limit) for read in reads]
+
+
+def _log(connection: sqlite3.Connection, read: ReadFrom, limit: int) -> EventPage | None:
+    found = connection.execute(_LOG, (read.id,)).fetchone()
     if found is None:
         return None
-    n, first, last = found
-    if last is None or after >= last or limit <= 0:
-        return EventPage([], first or 1, last or 0)
-    rows = connection.execute(_EVENTS, (n, after, limit)).fetchall()
-    return EventPage(list(map(EventRow._make, rows)), first, last)
+    n, first, last, status = found
+    if last is None or read.after >= last or limit <= 0:
+        return EventPage([], first or 1, last or 0, JobStatus(status))
+    rows = connection.execute(_EVENTS, (n, read.after, limit)).fetchall()
+    return EventPage(list(map(EventRow._make, rows)), first, last, JobStatus(status))
 
 
 def overview(connection: sqlite3.Connection, now: float) -> Overview:
@@ -190,7 +198,7 @@ def _counts(connection: sqlite3.Connection) -> dict[tuple[str, JobStatus], int]:
     lanes = {lane: (queue, jobs) for lane, queue, jobs in connection.execute(_LANES)}
     left = {lane: jobs for lane, (_, jobs) in lanes.items()}
     counts: Counter[tuple[str, JobStatus]] = Counter()
-    for status, which in (*_COUNTED.items(), (JobStatus.QUEUED, _HELD)):
+    for status, which in (*_COUNTED.items(), (JobStatus.QUEUED, _HELD), (JobStatus.QUEUED, _SUSPECT)):
         for lane, jobs in connection.execute(_COUNT.format(which=which)):
             counts[lanes[lane][0], status] += jobs
             left[lane] -= jobs

@@ -109,7 +109,16 @@ _VERSION_1 = (
         queues TEXT, joined_at REAL NOT NULL, renewed_at REAL NOT NULL) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+# `held` has a second bit from here on: 1, a limit holds it back; 2, it is a suspect, which runs alone. A column of its
+# own would stand behind the long texts, and be read by every claim.
+_VERSION_2 = (
+    """UPDATE lastcall_job SET held = held | 2 WHERE status IN ('scheduled', 'queued', 'running', 'waiting')
+        AND max_lost > 1 AND lost_in_a_row >= max_lost - 1 AND steps_at_last_loss >=
+        (SELECT count(*) FROM lastcall_step WHERE job = lastcall_job.n AND status = 'completed')""",
+    "CREATE INDEX lastcall_job_suspect ON lastcall_job (status, lane, priority DESC) WHERE held >= 2",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 
 VERSION = len(MIGRATIONS)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ...jobs._rows import NewEvent, StepRecord
 from ...jobs._state import StepStatus
+from . import _suspects
 from ._store import Store
 
 _FENCED = "SELECT n FROM lastcall_job WHERE id = ? AND attempt = ? AND status = 'running'"
@@ -50,6 +51,9 @@ def record_step(store: Store, call: Step) -> bool:
     ended_at = None if status is StepStatus.STARTED else now
     row = (key, status, policy, main, now - seconds, ended_at, value, error, job_id, attempt)
     if store.execute(_RECORD, row).rowcount == 1:
+        if status is StepStatus.COMPLETED and _suspects.are_there_any(store):
+            n = fenced(store, job_id, attempt)
+            _suspects.progressed(store, [] if n is None else [n])
         return True
     return fenced(store, job_id, attempt) is not None  # not lost, but completed before
 

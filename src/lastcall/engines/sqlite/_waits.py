@@ -15,6 +15,7 @@ from ...jobs._rows import Wait
 from ...jobs._state import StepPolicy, StepStatus, WaitKind
 from ._limits import enqueue
 from ._store import Store
+from ._suspects import progressed
 
 _TIMEOUT = '{"timeout": true}'
 _NOTHING = "null"
@@ -148,7 +149,8 @@ def drop_waits(store: Store, ids: Sequence[str]) -> None:
 def _complete(store: Store, row: _Row, value: str) -> None:
     status, policy = StepStatus.COMPLETED, StepPolicy.REPLAY
     completed = (row.job, row.step, status, policy, row.job, row.created_at, store.now, value)
-    store.execute(_COMPLETE, completed)
+    if store.execute(_COMPLETE, completed).rowcount == 1:
+        progressed(store, [row.job])
     _drop(store, row.n)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ...jobs._rows import Completed, EventPage, EventRow, HandedOver, NewEvent
+from ...jobs._engine import read_log
+from ...jobs._rows import Completed, EventPage, EventRow, HandedOver, NewEvent, ReadFrom
+from ...jobs._state import JobStatus
 from ._harness import Harness
 from ._support import LEASE_SECONDS, a_job, a_worker, again, end, everything, log_of, look, start, status_of
 
@@ -29,20 +31,34 @@ async def events_are_read_from_a_place_on(h: Harness) -> None:
     await h.engine.append_events("a", attempt, [NewEvent("n", f"{n}") for n in range(1, 11)])
     assert [event.seq for event in await log_of(h.engine, after=7)] == [8, 9, 10]
     assert [event.seq for event in await log_of(h.engine, after=3, limit=4)] == [4, 5, 6, 7]
-    assert await h.engine.read_events("a", 10, 100) == EventPage([], 1, 10)
-    assert await h.engine.read_events("a", 99, 100) == EventPage([], 1, 10)
+    assert await read_log(h.engine, "a", 10, 100) == EventPage([], 1, 10, JobStatus.RUNNING)
+    assert await read_log(h.engine, "a", 99, 100) == EventPage([], 1, 10, JobStatus.RUNNING)
 
 
 async def a_page_tells_where_the_log_stands(h: Harness) -> None:
     """A log that is empty, then has three entries; asked for none, for some, for all; and a job nobody knows."""
     attempt = await start(h.engine)
-    assert await h.other.read_events("a", 0, 10) == EventPage([], 1, 0)
+    assert await read_log(h.other, "a", 0, 10) == EventPage([], 1, 0, JobStatus.RUNNING)
     await h.engine.append_events("a", attempt, [NewEvent("n", f"{n}") for n in range(1, 4)])
     for after, limit, seen in ((0, 0, []), (0, 2, [1, 2]), (2, 2, [3]), (0, 10, [1, 2, 3])):
-        page = await h.other.read_events("a", after, limit)
+        page = await read_log(h.other, "a", after, limit)
         assert page is not None
         assert ([event.seq for event in page.events], page.first, page.last) == (seen, 1, 3)
-    assert await h.engine.read_events("nothing", 0, 100) is None
+    assert await read_log(h.engine, "nothing", 0, 100) is None
+
+
+async def many_logs_are_read_together(h: Harness) -> None:
+    """Two logs, each from a place of its own, one that has nothing new, one asked for twice, and one nobody knows."""
+    fences = {job_id: await start(h.engine, job_id) for job_id in ("a", "b")}
+    for job_id, count in (("a", 3), ("b", 1)):
+        await h.engine.append_events(job_id, fences[job_id], [NewEvent("n", f"{n}") for n in range(count)])
+    await end(h.engine, "b", fences["b"], Completed("1"))
+    reads = [ReadFrom("a", 1), ReadFrom("nothing"), ReadFrom("b", 1), ReadFrom("a")]
+    pages = await h.other.read_events(reads, 1)
+    assert pages[1] is None
+    found = [([event.seq for event in page.events], page.last, page.status) for page in pages if page]
+    assert found == [([2], 3, JobStatus.RUNNING), ([], 1, JobStatus.COMPLETED), ([1], 3, JobStatus.RUNNING)]
+    assert await h.engine.read_events([], 10) == []
 
 
 async def numbers_go_on_over_attempts(h: Harness) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..._core._state import StopReason
+from ...jobs._engine import read_log
 from ...jobs._rows import AttemptEnd, Completed, JobQuery, NewEvent, Suspended, Wait
 from ...jobs._state import CancelOutcome, JobStatus, WaitKind
 from ._harness import Harness
@@ -64,7 +65,7 @@ async def what_one_engine_wrote_the_other_reads(h: Harness) -> None:
     await h.engine.record_step("a", attempt, done("one"))
     assert await h.other.steps("a") == await h.engine.steps("a")
     await h.engine.append_events("a", attempt, [NewEvent("log", "1")])
-    assert await h.other.read_events("a", 0, 10) == await h.engine.read_events("a", 0, 10)
+    assert await read_log(h.other, "a", 0, 10) == await read_log(h.engine, "a", 0, 10)
     await end(h.engine, "a", attempt, Completed("7"))
     assert (await look(h.other)).result == "7"
     assert await h.other.attempts("a") == await h.engine.attempts("a")

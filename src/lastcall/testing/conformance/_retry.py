@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..._core._state import StopReason
+from ...jobs._engine import read_log
 from ...jobs._rows import Cancelled, Completed, Failed, JobQuery, NewEvent, Outcome, Suspended, Wait
 from ...jobs._state import AttemptOutcome, JobStatus, WaitKind
 from ._harness import Harness
@@ -119,7 +120,7 @@ async def a_purge_deletes_all_of_a_job(h: Harness) -> None:
         assert await h.engine.get([job_id]) == []
         assert await h.engine.steps(job_id) == []
         assert await h.engine.attempts(job_id) == []
-        assert await h.engine.read_events(job_id, 0, 10) is None
+        assert await read_log(h.engine, job_id, 0, 10) is None
         assert await h.engine.purge(job_id) is None
     attempt = await start(h.engine, "a")
     assert attempt == 1
@@ -168,7 +169,7 @@ async def every_end_is_pruned(h: Harness) -> None:
     assert await h.engine.prune(10) == 2
     assert await h.engine.steps("a") == []
     assert await h.engine.attempts("a") == []
-    assert await h.engine.read_events("a", 0, 10) is None
+    assert await read_log(h.engine, "a", 0, 10) is None
 
 
 async def only_ended_jobs_are_pruned(h: Harness) -> None:

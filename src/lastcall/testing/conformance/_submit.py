@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ...jobs._engine import read_log
 from ...jobs._rows import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_MAX_LOST,
@@ -56,7 +57,7 @@ async def a_plain_job_has_nothing_else(h: Harness) -> None:
     assert {row.due_at, row.started_at, row.ended_at, row.expires_at} == {None}
     assert await h.engine.attempts("a") == []
     assert await h.engine.steps("a") == []
-    assert await h.engine.read_events("a", 0, 10) == EventPage([], 1, 0)
+    assert await read_log(h.engine, "a", 0, 10) == EventPage([], 1, 0, JobStatus.QUEUED)
     assert (DEFAULT_MAX_LOST, DEFAULT_MAX_ATTEMPTS) == (
         NewJob("", "", "").max_lost,
         NewJob("", "", "").max_attempts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...jobs._engine import Engine
+from ...jobs._engine import Engine, read_log
 from ...jobs._rows import (
     AttemptEnd,
     AttemptRow,
@@ -107,7 +107,7 @@ async def last_attempt(engine: Engine, job_id: str = "a") -> AttemptRow:
 
 async def log_of(engine: Engine, job_id: str = "a", after: int = 0, limit: int = 1000) -> list[EventRow]:
     """Events of a job that exists."""
-    page = await engine.read_events(job_id, after, limit)
+    page = await read_log(engine, job_id, after, limit)
     assert page is not None
     return page.events
 
@@ -120,7 +120,7 @@ async def everything(engine: Engine) -> object:
         jobs,
         [await engine.attempts(job.id) for job in jobs],
         [await engine.steps(job.id) for job in jobs],
-        [await engine.read_events(job.id, 0, 1_000_000) for job in jobs],
+        [await read_log(engine, job.id, 0, 1_000_000) for job in jobs],
         sorted(overview.workers),
         sorted(overview.schedules),
     )
