@@ -464,12 +464,12 @@ async def test_events_are_read_from_where_one_was(tmp_path: Path) -> None:
 
         job = await talk.submit()
         empty = await look(service.app, f"jobs/{job.id}/events")
-        assert empty == {"events": [], "shown": 0, "next": 0, "status": "queued"}
+        assert empty["snapshot"]["status"] == "queued" and not empty["closed"]
         await run_all(service)
         seen, after = [], 0
         for shown in (2, 2, 1, 0):
             page = await look(service.app, f"jobs/{job.id}/events", f"after={after}&limit=2")
-            assert page["shown"] == shown and page["status"] == "completed"
+            assert page["shown"] == shown and page["closed"] and page["snapshot"]["status"] == "completed"
             seen += page["events"]
             after = page["next"]
         assert [(event["seq"], event["type"], event["data"]) for event in seen] == [

@@ -4,14 +4,26 @@ General layout: `_middleware` is the entry and sorts by scope type. `_lifespan` 
 `_watch` hears of the shutdown (signals, `_hypercorn`'s event); `_servers` knows the servers and their limits.
 `_http` and `_websocket` are one call in flight each, `_calls` what the layers inside see of it.
 `_face` and `_access` are the health and JSON pages. `_stream` and `_framing` are StreamResponse.
+`_log_response` is LogResponse, any log over HTTP: `_log_request` is what its reader asks, `_log_wire` how it is
+written, `_log_page` and `_log_reader` one reader each (`_log_waiter`), `_log_readers` what they share (`_log_tail`,
+`_log_keep_alive`, `_log_audience`), `_log_problem` why not.
 `_background` runs a framework's background tasks as tasks of the manager.
 """
 
 from ._framing import EndReason as EndReason
 from ._framing import Event as Event
+from ._log_response import LogResponse as LogResponse
 from ._middleware import Lastcall as Lastcall
 from ._servers import KILL_AFTER_VARIABLE as KILL_AFTER_VARIABLE
 from ._stream import StreamResponse as StreamResponse
 from ._websocket import WebSocketClosed as WebSocketClosed
 
-__all__ = ["KILL_AFTER_VARIABLE", "EndReason", "Event", "Lastcall", "StreamResponse", "WebSocketClosed"]
+__all__ = [
+    "KILL_AFTER_VARIABLE",
+    "EndReason",
+    "Event",
+    "Lastcall",
+    "LogResponse",
+    "StreamResponse",
+    "WebSocketClosed",
+]

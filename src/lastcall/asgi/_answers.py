@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Iterable
 from typing import Any
 
-from ._types import Headers, Receive, Scope, Send, is_http1
+from ._types import Headers, Receive, Scope, Send, get_header, is_http1
 
 SERVICE_RESTART = 1012  # the WebSocket close code for "the server is restarting, come back"
 
 
 async def answer_json(
-    scope: Scope, send: Send, status: int, content: object, headers: Iterable[tuple[bytes, bytes]] = ()
+    scope: Scope,
+    send: Send,
+    status: int,
+    content: object,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    *,
+    media_type: bytes = b"application/json",
 ) -> None:
-    """Send one JSON answer; to HEAD only its headers."""
-    body = _encode(content)
+    """Send one JSON answer; to HEAD only its headers. `content`: what JSON can hold, or its text as bytes."""
+    body = content if isinstance(content, bytes) else _encode(content)
     all_headers: Headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", media_type),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         *headers,
@@ -52,9 +59,30 @@ def refusal_headers(scope: Scope, retry_after_seconds: int) -> Headers:
 
 
 async def refuse_http(scope: Scope, send: Send, retry_after_seconds: int) -> None:
-    """503: this process is shutting down."""
+    """503: this process is shutting down. To a browser's `EventSource`, an empty stream that says when to come back."""
+    if _is_event_source(scope):
+        await _send_away(scope, send, retry_after_seconds)
+        return
     content: dict[str, Any] = {"detail": "shutting down", "retry_after_seconds": retry_after_seconds}
     await answer_json(scope, send, 503, content, refusal_headers(scope, retry_after_seconds))
+
+
+def _is_event_source(scope: Scope) -> bool:
+    accept = get_header(list(scope.get("headers", ())), b"accept")
+    return scope.get("method") == "GET" and accept is not None and accept.strip() == b"text/event-stream"
+
+
+async def _send_away(scope: Scope, send: Send, retry_after_seconds: int) -> None:
+    # A browser gives up for good at any status but 200, and comes back by itself from a stream that ends.
+    milliseconds = round(retry_after_seconds * 1000 * (0.5 + random.random()))
+    headers: Headers = [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        *refusal_headers(scope, retry_after_seconds),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    body = f"retry: {milliseconds}\n: shutting down, come back\n\n".encode()
+    await send({"type": "http.response.body", "body": body})
 
 
 async def refuse_websocket(scope: Scope, receive: Receive, send: Send, retry_after_seconds: int) -> None:

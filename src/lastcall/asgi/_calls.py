@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .._core._group import TaskGroup
     from .._core._hold import Hold
     from .._core._manager import TaskManager
+    from ._log_readers import Readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class CallOptions:
 class Call:
     """One call in flight, held by the manager for as long as the app works on it."""
 
-    __slots__ = ("background", "ends_itself", "hold", "leftovers", "manager", "name", "options")
+    __slots__ = ("background", "ends_itself", "hold", "leftovers", "manager", "name", "options", "readers")
 
     def __init__(
         self, manager: TaskManager, background: TaskGroup, hold: Hold, name: str, options: CallOptions
@@ -47,6 +48,7 @@ class Call:
         self.options = options
         self.ends_itself = False  # the response keeps the grace and writes its own end
         self.leftovers: list[object] = []  # background tasks the framework injected, until they are run
+        self.readers: Readers | None = None  # what all readers of logs in this app share
 
 
 current_call: ContextVar[Call | None] = ContextVar("lastcall_call", default=None)

@@ -31,7 +31,7 @@ from ._answers import answer_json, refusal_headers
 from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, UnfitBody
 from ._jobs_face import JobsFace
 from ._pages import Answer, BadQuery, Pages, whole_number
-from ._types import Headers, Receive, Scope, Send, app_path, is_http1
+from ._types import ASGIApp, Headers, Receive, Scope, Send, app_path, is_http1
 
 if TYPE_CHECKING:
     from ..jobs import Jobs
@@ -110,13 +110,11 @@ class Face:
             *([] if self.jobs is None else self.jobs.example_paths()),
         ]
 
-    def takes_body(self, scope: Scope) -> bool:
-        """Whether this is a request to one of our pages that reads a body: such a one is held in the drain."""
-        if self.jobs is None or scope["method"] != "POST":
-            return False
+    def is_call(self, scope: Scope) -> bool:
+        """Whether this is a request to one of our pages that may take its time: such a one is held in the drain."""
         match self._split(app_path(scope)):
-            case ["jobs", *rest]:
-                return self.jobs.takes_body(rest)
+            case ["jobs", *rest] if self.jobs is not None:
+                return self.jobs.is_call(scope, rest)
             case _:
                 return False
 
@@ -174,12 +172,15 @@ class Face:
             await _answer_wrong_method(scope, send, pages)
             return
         try:
-            answer = await pages[method](scope, receive)
+            answer: Answer | ASGIApp = await pages[method](scope, receive)
         except ClientLeft:
             return
         except _EXPECTED as error:
             answer = self._refusal(scope, error)
-        await answer_json(scope, send, *answer)
+        if isinstance(answer, Answer):
+            await answer_json(scope, send, *answer)
+        else:
+            await answer(scope, receive, send)
 
     def _refusal(self, scope: Scope, error: Exception) -> Answer:
         status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))

@@ -4,8 +4,9 @@ Who calls it: `_face`, which has let the client in and turns errors into answers
 be used. Jobs open themselves at the first use, so a page asked for after the shutdown has closed them would open them
 again, for nobody to close; that is why every page asks here first, and closing waits for the pages at work.
 
-Pages that take a body (submit, send, resolve) are calls like any other, because a body may come slowly: `_middleware`
-holds them, and refuses them in the drain. The others answer as long as the store is open.
+Pages that take a body (submit, send, resolve) are calls like any other, because a body may come slowly, and so are
+events that are streamed or waited for: `_middleware` holds them, and refuses them in the drain. The others answer as
+long as the store is open.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from urllib.parse import parse_qs
 
 from ..exceptions import JobError, NotOpen, UnknownJob
 from ._body import UnfitBody, read_object, take
-from ._jobs_json import show_attempt, show_event, show_job, show_page, show_step, undecided_steps
+from ._jobs_json import show_attempt, show_job, show_page, show_step, undecided_steps
+from ._log_request import PARAMETERS, takes_time
+from ._log_response import LogResponse
 from ._pages import Answer, BadQuery, Pages, whole_number
-from ._types import Headers, Receive, Scope, get_header
+from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
 
 if TYPE_CHECKING:
     from ..jobs import Jobs, Task
@@ -32,7 +35,7 @@ STATUSES = ("scheduled", "queued", "running", "waiting", "completed", "failed", 
 _FILTERS = ("status", "task", "queue", "key", "label", "parent", "limit", "before")
 _OPTIONS = ("key", "delay", "priority", "queue", "labels")
 _LIMIT, _MAX_LIMIT = 50, 1000
-_EVENTS_LIMIT = 100
+_MAX_CANCEL_AFTER_SECONDS = 24 * 3600
 
 # A body is longer than the payload in it: one character of two bytes may be written as six (\u00e4).
 _BODY_FACTOR = 3
@@ -46,7 +49,7 @@ class JobsFace:
     POST   jobs                    {"task": name, "args": {...}, "key", "delay", "priority", "queue", "labels"}
     GET    jobs/{id}
     DELETE jobs/{id}
-    GET    jobs/{id}/events?after=&limit=
+    GET    jobs/{id}/events        for readers that come back: see `LogResponse`; and &cancel_after=
     POST   jobs/{id}/cancel, jobs/{id}/retry
     POST   jobs/{id}/send          {"name", "data"}
     POST   jobs/{id}/resolve       {"step", "happened", "value", "error"}
@@ -81,9 +84,11 @@ class JobsFace:
                 return {}
 
     @staticmethod
-    def takes_body(rest: list[str]) -> bool:
-        """Whether a POST to this path has a body to be read."""
-        return not rest or (len(rest) == 2 and rest[1] in ("send", "resolve"))
+    def is_call(scope: Scope, rest: list[str]) -> bool:
+        """Whether a request to this path may take its time: it has a body to be read, or reads on and on."""
+        if scope["method"] == "POST":
+            return not rest or (len(rest) == 2 and rest[1] in ("send", "resolve"))
+        return len(rest) == 2 and rest[1] == "events" and takes_time(scope)
 
     def example_paths(self) -> list[tuple[str, str]]:
         """One method and path of each kind."""
@@ -162,18 +167,19 @@ class JobsFace:
             shown["undecided_steps"] = await _undecided(jobs, id)
         return Answer(200, shown)
 
-    async def _events(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        query = _query(scope, ("after", "limit"))
-        after = whole_number(query, "after", 0, least=0)
-        limit = whole_number(query, "limit", _EVENTS_LIMIT, least=1, most=_MAX_LIMIT)
+    async def _events(self, id: str, scope: Scope, receive: Receive) -> ASGIApp:
+        query = _query(scope, (*PARAMETERS, "cancel_after"))
+        cancel_after = whole_number(query, "cancel_after", -1, least=0, most=_MAX_CANCEL_AFTER_SECONDS)
         with self._store() as jobs:
-            # Looked at first: a job that had ended by then has no later events than those read.
-            status = await jobs.job(id).status()
-            page = await jobs.engine.read_events(id, after, limit)
-        rows = [] if page is None else page.events
-        events = [show_event(row) for row in rows]
-        following = rows[-1].seq if rows else after
-        return Answer(200, {"events": events, "shown": len(events), "next": following, "status": status})
+            response = LogResponse(
+                jobs.job(id), cancel_after_seconds=None if cancel_after < 0 else cancel_after
+            )
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            with self._store():
+                await response(scope, receive, send)
+
+        return answer
 
     async def _cancel(self, id: str, scope: Scope, receive: Receive) -> Answer:
         with self._store() as jobs:

@@ -10,6 +10,7 @@ from .._core._clock import check_seconds
 from .._core._group import TaskGroup
 from .._core._manager import TaskManager
 from .._core._roster import Roster
+from .._core._scope import Shutdown
 from .._core._state import Kind, ManagerState
 from ..exceptions import InvalidPlan, NotOpen
 from ._answers import refuse_http, refuse_websocket
@@ -18,6 +19,7 @@ from ._calls import CallOptions, call_name, current_call
 from ._face import Allow, Face
 from ._http import HttpCall
 from ._lifespan import Lifespan
+from ._log_readers import Readers
 from ._servers import Server, call_limit
 from ._types import ASGIApp, Receive, Scope, Send, app_path
 from ._websocket import WebSocketCall
@@ -75,6 +77,8 @@ class Lastcall:
         self._around = around
         self._background: TaskGroup | None = None
         self._background_roster: Roster | None = None
+        self._readers: Readers | None = None
+        self._readers_roster: Roster | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -97,7 +101,7 @@ class Lastcall:
                 await self.app(scope, receive, send)
 
     async def _route_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.face.takes_body(scope) and self.manager.state is not ManagerState.NEW:
+        if self.face.is_call(scope) and self.manager.state is not ManagerState.NEW:
             await self._serve_http(self._answer_face, scope, receive, send)
         elif not await self.face.answer(scope, receive, send):
             await self._serve_http(self.app, scope, receive, send)
@@ -118,6 +122,7 @@ class Lastcall:
                 call = HttpCall(
                     self.manager, self._background_group(), hold, name, self._options, scope, receive, send
                 )
+                call.readers = self._shared_readers()
                 try:
                     await call.run(app)
                 finally:
@@ -166,3 +171,10 @@ class Lastcall:
         if self._background is None or self._background_roster is not roster:
             self._background, self._background_roster = make_background_group(self.manager), roster
         return self._background
+
+    def _shared_readers(self) -> Readers:
+        """As the background group: of one opening of the manager."""
+        roster = self.manager._roster
+        if self._readers is None or self._readers_roster is not roster:
+            self._readers, self._readers_roster = Readers(Shutdown(roster, None)), roster
+        return self._readers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ._types import Receive, Scope
+from ._types import ASGIApp, Receive, Scope
 
 
 class BadQuery(ValueError):
@@ -20,7 +20,9 @@ class Answer(NamedTuple):
     headers: Iterable[tuple[bytes, bytes]] = ()
 
 
-Page = Callable[[Scope, Receive], Awaitable[Answer]]
+Page = Callable[[Scope, Receive], Awaitable["Answer | ASGIApp"]]
+"""A page gives its answer, or, where it answers bit by bit, what does so."""
+
 Pages = Mapping[str, Page]
 """The pages of one path, by method."""
 
