@@ -13,6 +13,7 @@ THIRD_PARTY = {
     "lastcall.jobs._ids": {"uuid_utils"},
     "lastcall.jobs._scheduler": {"cronsim"},
     "lastcall.agents._pydantic_ai": {"pydantic_ai"},
+    "lastcall.agents._openai": {"openai"},
     "lastcall.demo": {"fastapi", "pydantic", "rich", "uvicorn"},
     "lastcall.cli": {"rich", "typer", "uvicorn"},
 }

@@ -115,6 +115,8 @@ class OpenAIServer:
         self.faults = dict(faults or {})
         self.calls: list[Call] = []
         self.mistakes: list[str] = []
+        # Whether background responses are streamed again; OpenAI refuses when they are older than five minutes.
+        self.streams_again = True
         self.port = 0
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="openai-server", daemon=True)
@@ -145,6 +147,10 @@ class OpenAIServer:
         """Let every held generation go on."""
         assert self._loop is not None and self._released is not None
         self._loop.call_soon_threadsafe(self._released.set)
+
+    def forget(self) -> None:
+        """Keep no response any more."""
+        self._responses.clear()
 
     def __enter__(self) -> OpenAIServer:
         self._thread.start()
@@ -409,6 +415,8 @@ class OpenAIServer:
         one = self._responses.get(id)
         if one is None:
             await _refuse(call, writer, 404, f"Response with id '{id}' not found.")
+        elif call.query.get("stream") == "true" and not self.streams_again:
+            await _refuse(call, writer, 400, f"{id} can no longer be streamed because it is too old.")
         elif call.query.get("stream") == "true":
             at = int(call.query.get("starting_after", "-1")) + 1
             await self._tail(call, writer, one, at, fault, stream=True)

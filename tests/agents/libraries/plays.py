@@ -1,7 +1,7 @@
 """Agents of real libraries as jobs, the same in the test's process and in workers that are killed.
 
-`python -m tests.agents.libraries.plays DATABASE PLAY URL FOLDER` is such a worker. Every effect of a tool is a line in
-FOLDER/effects; while FOLDER/hold exists, a tool stands still after it.
+`python -m tests.agents.libraries.play_... DATABASE PLAY URL FOLDER DRAIN` is such a worker. Every effect of a tool is
+a line in FOLDER/effects; while FOLDER/hold exists, a tool stands still after it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lastcall
+from lastcall import ShutdownPlan, TaskManager
 from lastcall.agents import AgentAdapter
 from lastcall.jobs import Context, Jobs, Task
 from tests.agents.libraries.turns import JobTurn
@@ -61,13 +62,18 @@ def declare(jobs: Jobs, play: Play, stage: Stage) -> Task[[str], Any]:
     return ask
 
 
-async def work(plays: Mapping[str, Play], database: str, name: str, url: str, folder: str) -> None:
+async def work(
+    plays: Mapping[str, Play], database: str, name: str, url: str, folder: str, drain: str
+) -> None:
+    """Until it is told to stop."""
     jobs = Jobs(database)
     declare(jobs, plays[name], Stage(url, Path(folder)))
-    async with jobs.worker(concurrency=2):
+    manager = TaskManager(plan=ShutdownPlan(notice=0, drain=float(drain), cancel=5, close=5))
+    async with manager, jobs.worker(concurrency=2, manager=manager):
         print("ready", flush=True)
         await lastcall.current_shutdown().wait()
 
 
 def main(plays: Mapping[str, Play]) -> None:
+    """The program of a worker."""
     lastcall.run(work(plays, *sys.argv[1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from lastcall.jobs import Job, Jobs
 from tests.agents.libraries.plays import Play, Stage, declare
 from tests.cli.program import Program
-from tests.jobs.running import eventually
+from tests.jobs.running import PATIENCE_SECONDS, eventually
 from tests.support.openai_server import OpenAIServer
 
 
@@ -31,9 +31,9 @@ class Theatre:
             str(stage.folder),
         ]
 
-    def worker(self) -> Program:
+    def worker(self, drain: float = 20) -> Program:
         """A process that works; leaving the block kills it with kill -9."""
-        return Program(self._command)
+        return Program([*self._command, str(drain)])
 
     async def result(self) -> Any:
         return await self.job.result(timeout=30)
@@ -56,11 +56,12 @@ class Theatre:
     async def shows(self, text: str) -> None:
         """Wait until a reader of the running job has seen this."""
         seen = ""
-        async for event in self.job.events():
-            if event.type == "stream.text":
-                seen += event.data["text"]
-            if text in seen:
-                return
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for event in self.job.events():
+                if event.type == "stream.text":
+                    seen += event.data["text"]
+                if text in seen:
+                    return
         raise AssertionError(f"the job ended, and had shown {seen!r}")
 
     async def acted(self, *effects: str) -> None:
@@ -78,6 +79,3 @@ async def play(
     async with Jobs(database) as jobs:
         job = await declare(jobs, play, stage).submit(prompt)
         yield Theatre(jobs, database, module, name, stage, job)
-
-
-KILL = signal.SIGKILL
