@@ -1,0 +1,337 @@
+"""`ctx.stream`: text that is stored soon, in order and once, and taken back or gone on with when it is written again."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lastcall.exceptions import BadDeclaration, BadResult, PayloadTooLarge, StreamClosed
+from lastcall.jobs import Context, Job, Jobs
+from lastcall.streams import TextView, follow
+from tests.jobs.conftest import Store
+from tests.jobs.running import AT_ONCE, PATIENCE_SECONDS, Faulty, ended, eventually, set_within
+
+
+async def entries(job: Job[Any]) -> list[tuple[str, Any]]:
+    """Type and data of the whole log, but for the events of lastcall's own."""
+    return [(event.type, event.data) async for event in job.events() if event.type not in ("status", "step")]
+
+
+async def texts(job: Job[Any]) -> list[str]:
+    return [data["text"] for type, data in await entries(job) if type == "stream.text"]
+
+
+# --- one attempt ---------------------------------------------------------------------------------------
+
+
+async def test_what_is_written_is_read(jobs: Jobs) -> None:
+    """Text, data and events of two streams, mixed: all of it there, each stream's in order, the ends marked."""
+
+    @jobs.task
+    async def work(ctx: Context) -> str:
+        async with ctx.stream("answer") as out, ctx.stream("thoughts") as aside:
+            await out.write("Hel")
+            await out.write("lo, ")
+            await aside.write("hm")
+            await out.send({"n": 1})
+            await ctx.emit("beside", 2)
+            await out.write("w\u00f6rld \U0001f30d\u2028")
+            await out.write("")
+            return out.text_so_far
+
+    async with jobs.worker():
+        job = await work.submit()
+        assert await job.result(PATIENCE_SECONDS) == "Hello, w\u00f6rld \U0001f30d\u2028"
+        assert await job.text("answer") == "Hello, w\u00f6rld \U0001f30d\u2028"
+        assert await job.text("thoughts") == "hm" and await job.text("nothing") == ""
+        told = await entries(job)
+    kinds = [(type, data.get("stream") if isinstance(data, dict) else data) for type, data in told]
+    assert kinds[-2:] == [("stream.end", "thoughts"), ("stream.end", "answer")]
+    order = [kind for kind, whose in kinds if kind in ("stream.data", "beside") or whose == "answer"]
+    assert [*dict.fromkeys(order)] == ["stream.text", "stream.data", "beside", "stream.end"]
+
+
+async def test_tokens_share_writes(store: Store) -> None:
+    """Two thousand tokens in one go: joined into few events, in few writes, none lost."""
+    engine = Faulty(store.engine())
+    jobs = Jobs(engine)  # type: ignore[arg-type]
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        async with ctx.stream() as out:
+            for n in range(2000):
+                await out.write(f"{n} ")
+
+    async with jobs.worker():
+        job = await work.submit()
+        await job.result(PATIENCE_SECONDS)
+        assert await job.text("answer") == "".join(f"{n} " for n in range(2000))
+        assert len(await texts(job)) < 100 and engine.calls.count("append_events") < 100
+
+
+async def test_the_first_token_is_seen_while_the_second_is_awaited(jobs: Jobs, store: Store) -> None:
+    """A reader in this process and one in another see a token although the writer says nothing more."""
+    go_on, elsewhere = asyncio.Event(), store.jobs()
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        async with ctx.stream() as out:
+            await out.write("first")
+            await go_on.wait()
+            await out.write(" second")
+
+    async def first(job: Job[Any]) -> str:
+        async for event in job.events():
+            if event.type == "stream.text":
+                return str(event.data["text"])
+        raise AssertionError("it ended")
+
+    async with jobs.worker(), elsewhere:
+        job = await work.submit()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            readers = (first(job), first(elsewhere.job(job.id)))
+            assert await asyncio.gather(*readers) == ["first", "first"]
+        go_on.set()
+        await job.result(PATIENCE_SECONDS)
+        assert await job.text("answer") == "first second"
+
+
+async def test_many_readers_cost_one_read(store: Store) -> None:
+    """Two hundred readers of one log, each told everything once: the store is asked about as often as for one."""
+    engine, go_on = Faulty(store.engine()), asyncio.Event()
+    jobs = Jobs(engine)  # type: ignore[arg-type]
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        await go_on.wait()
+        for n in range(20):
+            await ctx.emit("n", n)
+
+    async def read(job: Job[Any]) -> list[int]:
+        return [event.data async for event in job.events() if event.type == "n"]
+
+    async with jobs.worker():
+        job = await work.submit()
+        readers = [asyncio.ensure_future(read(job)) for _ in range(200)]
+        tail = jobs._client.tail(job.id)
+        await eventually(lambda: tail.followers == len(readers) and not tail.is_stale and not tail.is_asked)
+        engine.calls.clear()
+        go_on.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await asyncio.gather(*readers) == [[*range(20)]] * len(readers)
+        assert engine.calls.count("read_events") <= 60
+    assert jobs._client.tails.is_idle
+
+
+async def test_a_store_that_is_away_holds_the_writer_back(store: Store) -> None:
+    """Nothing can be stored for a while: the writer waits with a bounded amount in memory, and loses nothing."""
+    engine = Faulty(store.engine())
+    jobs = Jobs(engine)  # type: ignore[arg-type]
+    written = 0
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        nonlocal written
+        async with ctx.stream() as out:
+            for _ in range(1000):
+                await out.write("x" * 1000)
+                written += 1
+
+    async with jobs.worker():
+        engine.away.add("append_events")
+        job = await work.submit()
+        await eventually(lambda: written > 250)
+        before = written
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert written == before < 300
+        engine.away.clear()
+        await job.result(PATIENCE_SECONDS)
+        assert await job.text("answer") == "x" * 1_000_000
+
+
+async def test_what_no_stream_takes(store: Store) -> None:
+    """No text, no Unicode, too much, outside of the block, a name that is none: an error that names it, nothing written."""
+    jobs = store.jobs(max_payload_bytes=2000)
+    errors: list[type[Exception]] = []
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        async def fails(kind: type[Exception], write: Any) -> None:
+            with pytest.raises(kind, match=r"answer|stream"):
+                await write
+            errors.append(kind)
+
+        async with ctx.stream() as out:
+            await fails(BadResult, out.write(5))  # type: ignore[arg-type]
+            await fails(BadResult, out.write("\ud800"))
+            await fails(PayloadTooLarge, out.write("x" * 2001))
+            await fails(PayloadTooLarge, out.send("x" * 2001))
+            await fails(BadResult, out.send({1, object()}))
+            await fails(StreamClosed, out.__aenter__())
+            await out.write("fine")
+        await fails(StreamClosed, out.write("late"))
+        for name in ("", "\n", "x" * 300):
+            with pytest.raises(BadDeclaration):
+                ctx.stream(name)
+        with pytest.raises(BadDeclaration, match="replay or continue"):
+            ctx.stream(policy="once")
+
+    async with jobs.worker():
+        job = await work.submit()
+        await job.result(PATIENCE_SECONDS)
+        assert len(errors) == 7 and await job.text("answer") == "fine"
+        assert [type for type, _ in await entries(job)] == ["stream.text", "stream.end"]
+
+
+# --- written again -------------------------------------------------------------------------------------
+
+
+async def test_a_step_that_runs_again_takes_its_text_back(jobs: Jobs) -> None:
+    """A streaming step fails half-way: the reader is told, and what it shows is the second try's text only."""
+    tries = 0
+
+    async def speak(ctx: Context) -> str:
+        nonlocal tries
+        tries += 1
+        async with ctx.stream() as out:
+            await out.write(f"try {tries}: one")
+            if tries == 1:
+                raise ConnectionError("cut off")
+            await out.write(", two")
+            return out.text_so_far
+
+    @jobs.task(retries=3, backoff=AT_ONCE)
+    async def work(ctx: Context) -> str:
+        async with ctx.stream("kept") as kept:
+            await kept.write(f"attempt {ctx.attempt}")
+        return await ctx.step(speak, ctx, name="speak")
+
+    async with jobs.worker():
+        job = await work.submit()
+        view, seen = TextView(), []
+        async for portion in follow(job.log()):
+            view.apply(portion)
+            seen += [entry.type for entry in portion if entry.type.endswith(".reset")]
+        assert await job.result(PATIENCE_SECONDS) == "try 2: one, two" == view.text("answer")
+        assert view.text("kept") == "attempt 2" == await job.text("kept")
+        assert sorted(seen) == ["step.reset", "stream.reset"]
+
+
+@pytest.mark.parametrize("inside_a_step", [True, False])
+async def test_a_stream_that_goes_on(jobs: Jobs, inside_a_step: bool) -> None:
+    """Cut off twice, it is given what it has said and goes on there: nothing is taken back, nothing said twice."""
+    given: list[str] = []
+    words = ["one ", "two ", "three ", "four"]
+
+    async def speak(ctx: Context) -> str:
+        policy = "replay" if inside_a_step else "continue"
+        async with ctx.stream(policy=policy) as out:
+            given.append(out.text_so_far)
+            said = len(out.text_so_far.split())
+            for word in words[said:]:
+                await out.write(word)
+                if len(given) <= 2 and word == words[len(given)]:
+                    raise ConnectionError("cut off")
+            return out.text_so_far
+
+    @jobs.task(retries=3, backoff=AT_ONCE)
+    async def work(ctx: Context) -> str:
+        if inside_a_step:
+            return await ctx.step(speak, ctx, name="speak", policy="continue")
+        return await speak(ctx)
+
+    async with jobs.worker():
+        job = await work.submit()
+        assert await job.result(PATIENCE_SECONDS) == "one two three four" == await job.text("answer")
+        assert given == ["", "one two ", "one two three "]
+        assert not [type for type, _ in await entries(job) if type.endswith(".reset")]
+
+
+async def test_a_stream_opened_twice_in_one_attempt(jobs: Jobs) -> None:
+    """The second block appends to the first; in the next attempt both are taken back, once."""
+
+    @jobs.task(retries=1, backoff=AT_ONCE)
+    async def work(ctx: Context) -> None:
+        for part in ("a", "b"):
+            async with ctx.stream() as out:
+                await out.write(part)
+        if ctx.attempt == 1:
+            raise ValueError("again")
+
+    async with jobs.worker():
+        job = await work.submit()
+        await job.result(PATIENCE_SECONDS)
+        assert await job.text("answer") == "ab"
+        assert [type for type, _ in await entries(job)].count("stream.reset") == 1
+
+
+async def test_a_hand_over_in_the_middle_of_a_stream(store: Store) -> None:
+    """The worker stops while a step streams: the step ends within the drain, its text is stored, and the worker that
+    goes on repeats nothing."""
+    jobs, other = store.jobs(), store.jobs()
+    speaking, go_on = asyncio.Event(), asyncio.Event()
+    attempts: list[int] = []
+
+    async def speak(ctx: Context) -> str:
+        async with ctx.stream() as out:
+            await out.write("one ")
+            speaking.set()
+            await go_on.wait()
+            await out.write("two")
+            return out.text_so_far
+
+    async def work(ctx: Context) -> str:
+        attempts.append(ctx.attempt)
+        first = await ctx.step(speak, ctx, name="speak")
+        return first + await ctx.step(str.upper, "!", name="after")
+
+    first, _second = (each.task(work) for each in (jobs, other))
+    async with other:
+        async with jobs.worker():
+            job = await first.submit()
+            await set_within(speaking)
+            asyncio.get_running_loop().call_later(0.05, go_on.set)
+        handle = other.job(job.id)
+        async with other.worker():
+            assert await handle.result(PATIENCE_SECONDS) == "one two!"
+        assert await handle.text("answer") == "one two" and attempts == [1, 2]
+        assert not [type for type, _ in await entries(handle) if type.endswith(".reset")]
+
+
+async def test_a_lost_attempt_writes_nothing(store: Store) -> None:
+    """The lease goes over while a stream is open: what the old attempt writes afterwards is seen by nobody."""
+    engine = Faulty(store.engine())
+    jobs = Jobs(engine)  # type: ignore[arg-type]
+    speaking, go_on = asyncio.Event(), asyncio.Event()
+    reasons: list[object] = []
+
+    @jobs.task
+    async def work(ctx: Context) -> str:
+        async with ctx.stream() as out:
+            await out.write(f"attempt {ctx.attempt}")
+            await out.flush()
+            if ctx.attempt == 1:
+                speaking.set()
+                await go_on.wait()
+                try:
+                    await out.write(", stale")
+                    await out.flush()
+                finally:
+                    reasons.append(ctx.cancel_reason)
+        return out.text_so_far
+
+    worker = jobs.worker()
+    async with worker:
+        job = await work.submit()
+        await set_within(speaking)
+        other = store.jobs()
+        other.task(work.fn, name=work.name)
+        async with other:
+            await other.engine.resign(worker.id)  # somebody has ended its lease
+            go_on.set()
+            async with other.worker():
+                assert await ended(job) == "completed"
+            assert await other.job(job.id).text("answer") == "attempt 2"
+            assert not any("stale" in text for text in await texts(other.job(job.id)))
+    assert reasons == ["lease_lost"]
