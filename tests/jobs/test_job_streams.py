@@ -1,4 +1,4 @@
-"""`ctx.stream`: text that is stored soon, in order and once, and taken back or gone on with when it is written again."""
+"""`ctx.stream`: text that is stored soon, in order and once; written again, it is taken back or gone on with."""
 
 import asyncio
 from typing import Any
@@ -114,7 +114,7 @@ async def test_many_readers_cost_one_read(store: Store) -> None:
         job = await work.submit()
         readers = [asyncio.ensure_future(read(job)) for _ in range(200)]
         tail = jobs._client.tail(job.id)
-        await eventually(lambda: tail.followers == len(readers) and not tail.is_stale and not tail.is_asked)
+        await eventually(lambda: len(tail._waiting) == len(readers))
         engine.calls.clear()
         go_on.set()
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -151,7 +151,7 @@ async def test_a_store_that_is_away_holds_the_writer_back(store: Store) -> None:
 
 
 async def test_what_no_stream_takes(store: Store) -> None:
-    """No text, no Unicode, too much, outside of the block, a name that is none: an error that names it, nothing written."""
+    """No text, no Unicode, too much, outside of the block, a bad name: an error that names it, nothing written."""
     jobs = store.jobs(max_payload_bytes=2000)
     errors: list[type[Exception]] = []
 
