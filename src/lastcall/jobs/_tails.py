@@ -165,7 +165,8 @@ class Tails:
         self, tail: Tail, ready: Callable[[], Awaitable[Engine]]
     ) -> Iterator[Callable[[], Awaitable[None]]]:
         """Keep the tail up to date. Gives what waits for a change since the block began, and raises what ended it."""
-        if not tail.followers:
+        tail.followers += 1  # before anything is asked: an eager task asks at once
+        if tail.followers == 1:
             tail.forget()
             self._followed[tail.id] = tail
             self._mark(tail)
@@ -175,7 +176,6 @@ class Tails:
                 self._asking = asyncio.create_task(
                     self._ask(ready, self._news), name="read the logs that are followed"
                 )
-        tail.followers += 1
         seen = (tail.last, tail.closed)
 
         async def changed() -> None:
