@@ -28,13 +28,16 @@ from .asgi._calls import current_call
 from .asgi._face import Allow
 from .exceptions import InstallError
 from .starlette import Event as Event
+from .starlette import LogResponse as LogResponse
 from .starlette import StreamResponse as StreamResponse
 from .starlette import chain_tasks_class, install_with, track_background
 
 if TYPE_CHECKING:
+    from .asgi._durable_streams import DurableStreams
     from .jobs import Jobs
+    from .streams import Streams
 
-__all__ = ["Event", "ManagerDep", "StreamResponse", "install"]
+__all__ = ["Event", "LogResponse", "ManagerDep", "StreamResponse", "install"]
 
 logger = logging.getLogger("lastcall.asgi")
 
@@ -48,6 +51,7 @@ def install(
     retry_after_seconds: int = 5,
     allow: Allow | None = None,
     jobs: Jobs | None = None,
+    streams: Streams | DurableStreams | None = None,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
@@ -72,6 +76,7 @@ def install(
         retry_after_seconds=retry_after_seconds,
         allow=allow,
         jobs=jobs,
+        streams=streams,
     )
 
 

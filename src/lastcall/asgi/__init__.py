@@ -7,9 +7,12 @@ General layout: `_middleware` is the entry and sorts by scope type. `_lifespan` 
 `_log_response` is LogResponse, any log over HTTP: `_log_request` is what its reader asks, `_log_wire` how it is
 written, `_log_page` and `_log_reader` one reader each (`_log_waiter`), `_log_readers` what they share (`_log_tail`,
 `_log_keep_alive`, `_log_audience`), `_log_problem` why not.
+`_durable_streams` is the Durable Streams protocol: `_durable_words` its words, `_durable_sources` what can be read,
+`_durable_reads` how, `_durable_body` how entries stand in a body.
 `_background` runs a framework's background tasks as tasks of the manager.
 """
 
+from ._durable_streams import DurableStreams as DurableStreams
 from ._framing import EndReason as EndReason
 from ._framing import Event as Event
 from ._log_response import LogResponse as LogResponse

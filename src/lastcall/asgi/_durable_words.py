@@ -52,7 +52,7 @@ def parse_offset(text: str | None) -> Position | None:
         return None
     if not _OFFSET.fullmatch(text):
         raise Malformed(
-            f"offset must be one given as Stream-Next-Offset, or {BEGINNING}, or {NOW}, not {text[:100]!r}"
+            f"offset must be one of ours, or {BEGINNING}, or {NOW}, not {text[:100]!r}"
         )
     seq, _, end = text.partition("_")
     return Position(int(seq), int(end))
@@ -64,7 +64,7 @@ def format_offset(position: Position) -> str:
 
 
 def next_cursor(given: str | None, now: float, jitter: float) -> str:
-    """The cursor to answer with: always behind the one given, or a cache would answer the next request with this answer.
+    """The cursor to answer with: behind the one given, or a cache would give this answer to the next request.
 
     `jitter` (0 to 1) parts readers that came with the same cursor.
     """

@@ -26,9 +26,11 @@ from ..exceptions import (
     UnknownTask,
     UnknownTaskName,
 )
+from ..streams._streams import Streams
 from ._access import allow_local
 from ._answers import answer_json, refusal_headers
 from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, UnfitBody
+from ._durable_streams import DurableStreams
 from ._jobs_face import JobsFace
 from ._pages import Answer, BadQuery, Pages, whole_number
 from ._types import ASGIApp, Headers, Receive, Scope, Send, app_path, is_http1
@@ -76,7 +78,8 @@ class Face:
     GET  PREFIX/tasks/{id}
     POST PREFIX/tasks/{id}/cancel
     GET  PREFIX/stats
-    and, where there are durable jobs, PREFIX/jobs: see `JobsFace`
+    and, where there are durable jobs, PREFIX/jobs: see `JobsFace`; where there are streams, PREFIX/streams: see
+    `DurableStreams`
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Face:
         retry_after_seconds: int,
         allow: Allow | None,
         jobs: Jobs | None = None,
+        streams: Streams | DurableStreams | None = None,
     ) -> None:
         check_prefix(prefix)
         self._manager = manager
@@ -93,6 +97,9 @@ class Face:
         self._retry_after_seconds = retry_after_seconds
         self._allow = allow or allow_local
         self.jobs = None if jobs is None else JobsFace(jobs, f"{prefix}/jobs")
+        self._streams = DurableStreams(streams) if isinstance(streams, Streams) else streams
+        if self._streams is None and jobs is not None:
+            self._streams = DurableStreams(None)  # the logs of jobs alone
         self._live = frozenset({LIVEZ, prefix + LIVEZ})
         self._ready = frozenset({READYZ, prefix + READYZ})
 
@@ -108,11 +115,14 @@ class Face:
             ("POST", f"{task}/cancel"),
             ("GET", f"{prefix}/stats"),
             *([] if self.jobs is None else self.jobs.example_paths()),
+            *([] if self._streams is None else [("PUT", f"{prefix}/streams/name")]),
         ]
 
     def is_call(self, scope: Scope) -> bool:
         """Whether this is a request to one of our pages that may take its time: such a one is held in the drain."""
         match self._split(app_path(scope)):
+            case ["streams", _, *_]:
+                return self._streams is not None
             case ["jobs", *rest] if self.jobs is not None:
                 return self.jobs.is_call(scope, rest)
             case _:
@@ -128,7 +138,11 @@ class Face:
             ready = self._manager.ready
             await self._answer_health(scope, send, 200 if ready else 503, "ready" if ready else "not ready")
             return True
-        pages = self._pages(self._split(path))
+        words = self._split(path)
+        if self._streams is not None and len(words) > 1 and words[0] == "streams":
+            await self._answer_streams(self._streams, scope, receive, send)
+            return True
+        pages = self._pages(words)
         if not pages:
             return False
         await self._guarded(scope, receive, send, pages)
@@ -159,13 +173,26 @@ class Face:
         headers = [] if self._manager.ready else refusal_headers(scope, self._retry_after_seconds)
         await answer_json(scope, send, status, {"status": word, "state": self._manager.state.value}, headers)
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send, pages: Pages) -> None:
+    async def _lets_in(self, scope: Scope, send: Send) -> bool:
         allowed = self._allow(scope)
         if inspect.isawaitable(allowed):
             allowed = await allowed
         if not allowed:
             detail = "lastcall's pages answer local clients only; pass allow= to let others in"
             await answer_json(scope, send, 403, {"detail": detail})
+        return allowed
+
+    async def _answer_streams(
+        self, streams: DurableStreams, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        # A browser asks without credentials what it may ask; it learns nothing but our methods and headers.
+        if scope["method"] == "OPTIONS" or await self._lets_in(scope, send):
+            job_log = None if self.jobs is None else self.jobs.log
+            base = f"{self._prefix}/streams"
+            await streams.answer(scope, receive, send, base, self._retry_after_seconds, job_log)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, pages: Pages) -> None:
+        if not await self._lets_in(scope, send):
             return
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if method not in pages:

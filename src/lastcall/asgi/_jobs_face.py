@@ -29,6 +29,7 @@ from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
 if TYPE_CHECKING:
     from ..jobs import Jobs, Task
     from ..jobs._rows import Submitted
+    from ..streams import Log
 
 STATUSES = ("scheduled", "queued", "running", "waiting", "completed", "failed", "cancelled")
 
@@ -111,6 +112,12 @@ class JobsFace:
                 self._idle = asyncio.Event()
                 if self._at_work:
                     await self._idle.wait()
+
+    def log(self, id: str) -> Log:
+        """The log of a job, for a call that is held: the store closes after those."""
+        if not self._is_open:
+            raise NotOpen("the jobs are not open: the app has not started, or has shut down")
+        return self._jobs.job(id).log()
 
     @contextmanager
     def _store(self) -> Iterator[Jobs]:

@@ -13,9 +13,11 @@ from .._core._roster import Roster
 from .._core._scope import Shutdown
 from .._core._state import Kind, ManagerState
 from ..exceptions import InvalidPlan, NotOpen
+from ..streams._streams import Streams
 from ._answers import refuse_http, refuse_websocket
 from ._background import log_leftovers, make_background_group
 from ._calls import CallOptions, call_name, current_call
+from ._durable_streams import DurableStreams
 from ._face import Allow, Face
 from ._http import HttpCall
 from ._lifespan import Lifespan
@@ -45,6 +47,8 @@ class Lastcall:
     `allow`: a function of the ASGI scope, sync or async; True lets the client see and cancel tasks and jobs.
     `jobs`: durable jobs, opened before the app's startup, closed after all work, and shown below `prefix`. No worker
     runs by itself: put `async with jobs.worker(concurrency=...)` into the app's lifespan, or start `lastcall worker`.
+    `streams`: free-standing streams (`Streams()` in memory, `jobs.streams` in the jobs' store), which clients write and
+    read below `prefix` by the Durable Streams protocol. The logs of jobs are read so in any case.
 
     Raises `ValueError` for a prefix that is no path, `InvalidPlan` for negative or NaN seconds.
     Frameworks have an `install` of their own, which also tracks their BackgroundTasks:
@@ -63,6 +67,7 @@ class Lastcall:
         retry_after_seconds: int = 5,
         allow: Allow | None = None,
         jobs: Jobs | None = None,
+        streams: Streams | DurableStreams | None = None,
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.app = app
@@ -73,7 +78,7 @@ class Lastcall:
                 f"Lastcall(retry_after_seconds) must be whole seconds, got {retry_after_seconds!r}"
             )
         self._options = CallOptions(grace, int(retry_after_seconds))
-        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs)
+        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs, streams)
         self._around = around
         self._background: TaskGroup | None = None
         self._background_roster: Roster | None = None

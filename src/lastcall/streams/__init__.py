@@ -1,8 +1,8 @@
 """Streams: ordered logs that are read by number, across reconnects, deploys and crashes.
 
-General layout: `_log` is what a reader sees, `_text` what it shows. `_streams` are free-standing streams as programs use
-them; `_port` is the port to where they are stored, `_verbs` what any store does (deciding by `_policy`), `_memory` the one
-in memory, with `_wakeups` for who waits.
+General layout: `_log` is what a reader sees, `_text` what it shows. `_streams` are free-standing streams as programs
+use them; `_port` is the port to where they are stored, `_verbs` what any store does (deciding by `_policy`), `_memory`
+the one in memory, `_wakeups` who waits.
 """
 
 from ._log import Entry, Log, LogPage, follow

@@ -1,0 +1,3 @@
+export default {
+  test: { include: ["*.test.mjs"], testTimeout: 30_000, hookTimeout: 30_000 },
+}
