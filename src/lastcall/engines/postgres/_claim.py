@@ -1,0 +1,241 @@
+"""Claiming: what is due becomes ready, then a worker takes what it can run. A claim that finds nothing writes nothing.
+
+Each lane has its part of the claim index, best job first, so a claim looks at as many entries as it takes, however
+many jobs are queued there or in lanes that this worker does not know.
+
+What makes it safe: the rows are locked in the statement that takes them, and rows that others have locked are skipped,
+so no job is taken twice and no claim waits for another. The worker's row is locked against its deletion, so a rescue
+either comes first, and the claim gets nothing, or sees what was taken. How many of a limited task run, and its bucket,
+are looked at under the lock of that task, which every claim takes that could start one.
+
+A skipped row may turn out to be free after all. Then `next_due_seconds` says to ask again soon.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ...jobs._rows import Claimed, ClaimRequest, TaskLimits
+from ._clock import NOW
+from ._limits import Bucket, bucket, enqueue, take_tokens
+from ._store import Store
+from ._waits import wake_due
+
+# How many scheduled jobs one claim puts in line. More are waiting for the next claim, which is told to come at once.
+_DUE_AT_ONCE = 10_000
+_ASK_SOON_SECONDS = 0.02
+
+_NEXT_DUE = """least((SELECT min(due_at) FROM lastcall.job WHERE status = 'scheduled'),
+    (SELECT min(due_at) FROM lastcall.wait WHERE due_at IS NOT NULL))"""
+# $1 now, $2 worker, $3 claim, $4 tasks, $5 versions, $6 room of each task, $7 limit, $8 queues, $9 whatever is due
+_LANES = """lanes AS MATERIALIZED (SELECT lane.*, known.room FROM lastcall.lane
+    JOIN unnest($4::text[], $5::text[], $6::int[]) AS known (task, version, room)
+    ON lane.task = known.task AND lane.version = known.version
+    WHERE $8::text[] IS NULL OR lane.queue = ANY($8::text[]))"""
+_CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS due_at),
+    me AS MATERIALIZED (SELECT 1 FROM lastcall.worker WHERE id = $2 FOR KEY SHARE), {_LANES},
+    found AS MATERIALIZED (SELECT best.n, best.priority, lanes.room, lanes.queue, lanes.task, lanes.version,
+        row_number() OVER (PARTITION BY lanes.task ORDER BY best.priority DESC, best.n) AS place
+        FROM lanes CROSS JOIN LATERAL (SELECT n, priority FROM lastcall.job
+            WHERE job.lane = lanes.id AND status = 'queued' AND NOT held
+            ORDER BY priority DESC, n LIMIT lanes.room FOR UPDATE SKIP LOCKED) AS best
+        WHERE EXISTS (SELECT FROM me)
+        AND ($9::bool OR NOT coalesce((SELECT due_at <= now FROM moment), false))),
+    best AS MATERIALIZED (SELECT * FROM found WHERE place <= room ORDER BY priority DESC, n LIMIT $7::int),
+    taken AS (UPDATE lastcall.job SET status = 'running', attempt = attempt + 1, worker = $2, claim = $3::bigint,
+        started_at = (SELECT now FROM moment) FROM best WHERE job.n = best.n
+        RETURNING job.*, best.queue, best.task, best.version)
+    SELECT moment.now, moment.due_at AS next_due_at, EXISTS (SELECT FROM me) AS joined, taken.*,
+        taken.attempt > 1 AND EXISTS (SELECT FROM lastcall.step WHERE step.job = taken.n) AS has_steps
+    FROM moment LEFT JOIN taken ON true ORDER BY taken.priority DESC, taken.n"""
+_TAKEN = """SELECT job.*, lane.queue, lane.task, lane.version,
+    EXISTS (SELECT FROM lastcall.step WHERE step.job = job.n) AS has_steps FROM lastcall.job
+    JOIN lastcall.lane ON lane.id = job.lane WHERE worker = $1 AND status = 'running' AND claim = $2::bigint
+    ORDER BY priority DESC, n"""
+_LEFT = """SELECT EXISTS (SELECT FROM lastcall.lane JOIN unnest($1::text[], $2::text[]) AS known (task, version)
+    ON lane.task = known.task AND lane.version = known.version
+    WHERE ($3::text[] IS NULL OR lane.queue = ANY($3::text[])) AND EXISTS (SELECT FROM lastcall.job
+    WHERE job.lane = lane.id AND status = 'queued' AND NOT held))"""
+
+_WHAT_IS_DUE = f"""SELECT {NOW} AS now,
+    EXISTS (SELECT FROM lastcall.job WHERE status = 'scheduled' AND due_at <= {NOW}) AS jobs,
+    EXISTS (SELECT FROM lastcall.wait WHERE due_at <= {NOW}) AS waits"""
+_DUE_PLAIN = f"""UPDATE lastcall.job SET status = 'queued', due_at = NULL WHERE n IN (SELECT n FROM lastcall.job
+    WHERE status = 'scheduled' AND due_at <= {NOW} AND limit_key IS NULL
+    ORDER BY due_at LIMIT {_DUE_AT_ONCE} FOR UPDATE SKIP LOCKED)"""
+_DUE_LIMITED = f"""SELECT n, limit_key FROM lastcall.job
+    WHERE status = 'scheduled' AND due_at <= $1 AND limit_key IS NOT NULL ORDER BY due_at LIMIT {_DUE_AT_ONCE}"""
+_LOCK_LIMITED = """SELECT n, priority, limit_key FROM lastcall.job
+    WHERE n = ANY($1::bigint[]) AND status = 'scheduled' ORDER BY n FOR UPDATE SKIP LOCKED"""
+
+_QUEUED_TASKS = """SELECT DISTINCT lane.task FROM lastcall.lane WHERE lane.task = ANY($1::text[]) AND EXISTS
+    (SELECT FROM lastcall.job WHERE job.lane = lane.id AND status = 'queued' AND NOT held)"""
+_RUNNING = """SELECT count(*) FROM lastcall.job JOIN lastcall.lane ON lane.id = job.lane
+    WHERE job.status = 'running' AND lane.task = $1"""
+
+_UNLIMITED = TaskLimits()
+
+
+def draw() -> int:
+    """A number for a claim that nobody else has."""
+    return random.getrandbits(62)
+
+
+class Call(NamedTuple):
+    """A call of `claim`, and its number."""
+
+    request: ClaimRequest
+    number: int
+
+
+class Step(NamedTuple):
+    """What one try of a claim brought. `due`: nothing was taken, because something is due and must be put in line."""
+
+    jobs: list[Claimed]
+    next_due_seconds: float | None
+    due: bool
+
+
+class _Limited(NamedTuple):
+    """A task with limits: how many may start now, and how many if only for concurrency; its bucket."""
+
+    room: int
+    slots: int
+    bucket: Bucket | None
+
+
+def limited_tasks(request: ClaimRequest) -> dict[str, TaskLimits]:
+    """The tasks that have limits."""
+    return {
+        task: limits
+        for (task, _), limits in request.tasks.items()
+        if limits is not None and limits != _UNLIMITED
+    }
+
+
+async def queued_of(store: Store, tasks: list[str]) -> list[str]:
+    """Those tasks of which a job could be started now. A look without locks: it spares them where there is nothing."""
+    return [task for (task,) in await store.rows(_QUEUED_TASKS, tasks)]
+
+
+async def claim_plain(store: Store, call: Call, *, anyhow: bool, without: Iterable[str]) -> Step:
+    """Take the best, in one statement. `without`: tasks of which nothing is queued. `anyhow`: whatever is due."""
+    if store.again and (jobs := await taken_by(store, call)):
+        return Step(jobs, 0.0, False)
+    return await _take(store, call, dict.fromkeys(without, 0), anyhow)
+
+
+async def taken_by(store: Store, call: Call) -> list[Claimed]:
+    """What a claim has brought whose answer was lost. A reading."""
+    rows = await store.rows(_TAKEN, call.request.worker_id, call.number)
+    return [_claimed(row) for row in rows]
+
+
+async def claim_limited(
+    store: Store, call: Call, tasks: dict[str, TaskLimits], without: Iterable[str], *, anyhow: bool
+) -> Step:
+    """Take the best, of each of these tasks no more than it has room for, and none `without`; in a transaction."""
+    await store.lock_tasks(tasks)
+    limited = {task: await _room(store, task, limits, call.request.limit) for task, limits in tasks.items()}
+    rooms = {task: one.room for task, one in limited.items()}
+    step = await _take(store, call, {**rooms, **dict.fromkeys(without, 0)}, anyhow)
+    if step.due:
+        return step
+    full = len(step.jobs) == call.request.limit
+    next_due = step.next_due_seconds
+    for task, one in limited.items():
+        count = sum(job.task == task for job in step.jobs)
+        seconds = await _pay(store, call.request, task, one, count, full)
+        next_due = _sooner(next_due, seconds)
+    return step._replace(next_due_seconds=next_due)
+
+
+async def _take(store: Store, call: Call, rooms: dict[str, int], anyhow: bool) -> Step:
+    request = call.request
+    limit = max(0, request.limit)
+    tasks, versions = [task for task, _ in request.tasks], [version for _, version in request.tasks]
+    queues = None if request.queues is None else list(request.queues)
+    room = [min(rooms.get(task, limit), limit) for task in tasks]
+    rows = await store.rows(
+        _CLAIM, store.now, request.worker_id, call.number, tasks, versions, room, limit, queues, anyhow
+    )
+    now, next_due_at = rows[0]["now"], rows[0]["next_due_at"]
+    due = next_due_at is not None and next_due_at <= now and not anyhow
+    jobs = [_claimed(row) for row in rows if row["n"] is not None]
+    seconds = None if next_due_at is None else max(0.0, next_due_at - now)
+    if rows[0]["joined"] and not due and len(jobs) < limit:
+        free = [(task, version) for task, version in request.tasks if rooms.get(task, limit) == limit]
+        if free and await store.value(_LEFT, *map(list, zip(*free, strict=True)), queues):
+            seconds = _sooner(seconds, _ASK_SOON_SECONDS)
+    return Step(jobs, seconds, due)
+
+
+def _sooner(first: float | None, second: float | None) -> float | None:
+    return min((seconds for seconds in (first, second) if seconds is not None), default=None)
+
+
+def _claimed(row: Any) -> Claimed:
+    return Claimed(
+        row["id"], row["attempt"], row["task"], row["version"], row["args"], row["queue"], row["priority"],
+        row["failures"], row["has_steps"], row["created_at"], row["key"], row["labels"], row["options"],
+        row["parent_id"],
+    )  # fmt: skip
+
+
+# --- limits --------------------------------------------------------------------------------------------
+
+
+async def _room(store: Store, task: str, limits: TaskLimits, room: int) -> _Limited:
+    if limits.concurrency is not None:
+        room = min(room, limits.concurrency - await store.value(_RUNNING, task))
+    slots = max(0, room)
+    tokens = await bucket(store, task, limits)
+    return _Limited(slots if tokens is None else min(slots, tokens.whole), slots, tokens)
+
+
+async def _pay(
+    store: Store, request: ClaimRequest, task: str, limited: _Limited, count: int, full: bool
+) -> float | None:
+    """Take the tokens of those that start; when the next one will be there, if it is what jobs wait for."""
+    tokens = limited.bucket
+    if tokens is None:
+        return None
+    if count:
+        tokens = await take_tokens(store, task, tokens, count)
+    if full or tokens.whole or limited.slots <= count:
+        return None
+    versions = [version for known, version in request.tasks if known == task]
+    queues = None if request.queues is None else list(request.queues)
+    if not await store.value(_LEFT, [task] * len(versions), versions, queues):
+        return None
+    return tokens.next_seconds
+
+
+# --- what is due ---------------------------------------------------------------------------------------
+
+
+class Due(NamedTuple):
+    """Whether there are jobs to be put in line, and waits that are over."""
+
+    jobs: bool
+    waits: bool
+
+
+async def what_is_due(store: Store) -> Due:
+    row = await store.row(_WHAT_IS_DUE, store.now)
+    return Due(row["jobs"], row["waits"])
+
+
+async def make_due(store: Store, due: Due) -> None:
+    """Put in line what is due; what somebody else is at is left to them. In a transaction."""
+    if due.jobs:
+        found = await store.rows(_DUE_LIMITED, store.now)
+        await store.lock_keys([limit_key for _, limit_key in found])
+        limited = await store.rows(_LOCK_LIMITED, [n for n, _ in found])
+        for n, _, limit_key in sorted(limited, key=lambda row: (-row["priority"], row["n"])):
+            await enqueue(store, n, limit_key)
+        await store.rows(_DUE_PLAIN, store.now)
+    if due.waits:
+        await wake_due(store)

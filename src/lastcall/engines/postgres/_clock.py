@@ -1,0 +1,19 @@
+"""The engine's two clocks: the server's for everything that is stored, this process's own to see the server's jump."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+# What time it is in a statement that is a transaction of its own; inside a longer one, $1 is the time of its beginning.
+# A test's clock takes the server's place by the same parameter.
+NOW = "coalesce($1::float8, extract(epoch FROM statement_timestamp())::float8)"
+
+
+class Clock(Protocol):
+    """Other clocks than the real ones, for tests."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch: what the server's clock says."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock of this process that never jumps."""

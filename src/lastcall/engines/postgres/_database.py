@@ -1,0 +1,250 @@
+"""One database, as one engine has it: every call becomes as many tries as it needs, and one answer.
+
+Who calls it: the engine, for every verb. What it owns: the pool, and what is known of the way to the server.
+
+A try that the server took back (a deadlock, a serialization failure) is made again: nothing was written. A try whose
+connection was lost before its commit is made again, too. One that was lost in its commit is *in doubt*: a transaction
+is looked up by its number on another connection, and a single statement is asked again by a verb that can tell
+(`Store.again`). When the server stays away the caller hears `EngineUnavailable`; only then, after a commit in doubt, it
+may have been written all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from ..._core._roster import logger
+from ...exceptions import EngineUnavailable
+from .._outage import Outage
+from ._driver import Address, Connection, Kind, connect, kind_of, refuses_settings, translated
+from ._pool import Pool
+from ._schema import migrate
+from ._store import Store, Terms, TryAgain
+
+_T = TypeVar("_T")
+
+Work = Callable[[Store], Awaitable[_T]]
+
+# How often a call is tried again that others were in the way of.
+_TRIES = 20
+# How long a call goes on after its connection was lost. A server that restarts is away for about a second.
+_PATIENCE_SECONDS = 3.0
+_PAUSE_SECONDS = 0.05
+
+_XID = "SELECT pg_current_xact_id_if_assigned()::text"
+_FATE = "SELECT pg_xact_status($1::text::xid8)"
+
+
+class _Doubt(Exception):
+    """The commit of this transaction was asked for, and its answer lost."""
+
+    def __init__(self, xid: str, answer: Any) -> None:
+        super().__init__(xid)
+        self.xid = xid
+        self.answer = answer
+
+
+class _Try(NamedTuple):
+    """How one try went: its answer, or the error and what it means."""
+
+    answer: Any
+    error: BaseException | None = None
+    kind: Kind | None = None
+
+
+class Database:
+    """`pooled`: None finds out whether a pooler stands in between, which keeps no session."""
+
+    def __init__(
+        self, address: Address, terms: Terms, outage: Outage, *, size: int, pooled: bool | None
+    ) -> None:
+        self.address = address
+        self._terms = terms
+        self._outage = outage
+        self._pooled = pooled
+        self._pool = Pool(self.connect, size)
+
+    @property
+    def pooled(self) -> bool:
+        return bool(self._pooled)
+
+    async def open(self) -> None:
+        """Connect, and bring the schema to this version."""
+        connection = await self._pool.take()
+        try:
+            if self._pooled is None:
+                # A pooler makes up the number that a server tells at the beginning.
+                mine = await connection.fetchval("SELECT pg_backend_pid()")
+                self._pooled = mine != connection.get_server_pid()
+                if self._pooled:
+                    self._pool.drop(connection)
+                    connection = await self._pool.take()
+            await migrate(connection, self._terms.texts)
+        except EngineUnavailable:
+            raise
+        except Exception as error:
+            raise translated(error, self.address) from error
+        finally:
+            self._pool.give_back(connection)
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises `EngineUnavailable`."""
+        try:
+            return await connect(self.address, pooled=self.pooled)
+        except EngineUnavailable as error:
+            if self._pooled is not None or not refuses_settings(error):
+                raise
+        self._pooled = True
+        logger.info("the database %s is behind a pooler", self.address.shown)
+        return await connect(self.address, pooled=True)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    def abandon(self) -> None:
+        self._pool.abandon()
+
+    # --- calls -----------------------------------------------------------------------------------------
+
+    async def read(self, work: Work[_T]) -> _T:
+        """A call that writes nothing."""
+        return await self._run(work, self._single)
+
+    async def write(self, work: Work[_T]) -> _T:
+        """A call that writes with one statement. After a lost answer it is made again with `Store.again`."""
+        return await self._writing(work, self._single)
+
+    async def transact(self, work: Work[_T]) -> _T:
+        """A call in a transaction of its own."""
+        return await self._writing(work, self._transaction)
+
+    async def _writing(self, work: Work[_T], attempt: Callable[[Work[_T], bool], Awaitable[_Try]]) -> _T:
+        self._outage.begin()
+        try:
+            answer = await self._run(work, attempt)
+        except EngineUnavailable:
+            raise
+        except BaseException:
+            self._outage.end()
+            raise
+        self._outage.end()
+        return answer
+
+    async def _run(self, work: Work[_T], attempt: Callable[[Work[_T], bool], Awaitable[_Try]]) -> _T:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        again = lost = False
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                outcome = await attempt(work, again)
+            except EngineUnavailable:
+                # Nobody gets through. A call that was never on its way is told so at once.
+                if not lost or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            if outcome.error is None:
+                answer: _T = outcome.answer
+                return answer
+            if outcome.kind is Kind.AGAIN and tries < _TRIES:
+                await asyncio.sleep(random.uniform(0, 0.002 * tries))
+                continue
+            if outcome.kind is Kind.LOST and time.monotonic() < deadline:
+                again = lost = True
+                self._pool.drop_idle()
+                continue
+            raise translated(outcome.error, self.address) from outcome.error.__cause__
+
+    async def _single(self, work: Work[Any], again: bool) -> _Try:
+        connection = await self._pool.take()
+        try:
+            return _Try(await work(Store(connection, self._terms, wrap=self.pooled, again=again)))
+        except Exception as error:
+            return self._failed(connection, error)
+        except BaseException:
+            self._pool.drop(connection)
+            raise
+        finally:
+            self._pool.give_back(connection)
+
+    async def _transaction(self, work: Work[Any], again: bool) -> _Try:
+        connection = await self._pool.take()
+        try:
+            store = Store(connection, self._terms, again=again)
+            await store.begin()
+            answer = await work(store)
+            await self._commit(connection, answer)
+            return _Try(answer)
+        except _Doubt as doubt:
+            self._pool.drop(connection)
+            return await self._settle(doubt)
+        except Exception as error:
+            outcome = self._failed(connection, error)
+            await self._roll_back(connection)
+            return outcome
+        except BaseException:
+            self._pool.drop(connection)
+            raise
+        finally:
+            self._pool.give_back(connection)
+
+    async def _commit(self, connection: Connection, answer: Any) -> None:
+        xid = await connection.fetchval(_XID)
+        try:
+            await connection.execute("COMMIT")
+        except Exception as error:
+            # Without a number nothing was written, and nothing can be in doubt.
+            if xid is None or kind_of(error) is not Kind.LOST:
+                raise
+            raise _Doubt(xid, answer) from error
+
+    async def _roll_back(self, connection: Connection) -> None:
+        if connection.is_closed():
+            return
+        try:
+            await connection.execute("ROLLBACK")
+        except Exception:
+            self._pool.drop(connection)
+
+    async def _settle(self, doubt: _Doubt) -> _Try:
+        """Look up whether the transaction was committed, by its number."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        self._pool.drop_idle()
+        while True:
+            fate = await self._fate(doubt.xid)
+            if fate == "committed":
+                return _Try(doubt.answer)
+            if fate == "aborted":
+                return _Try(None, doubt.__cause__, Kind.LOST)
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_PAUSE_SECONDS)
+        unknown = EngineUnavailable(
+            f"the connection to the database {self.address.shown} was lost in a commit, and the server does not come"
+            " back to tell; what was asked for may have been written all the same"
+        )
+        return _Try(None, unknown, Kind.REFUSED)
+
+    async def _fate(self, xid: str) -> str | None:
+        try:
+            outcome = await self._single(lambda store: store.value(_FATE, xid), False)
+        except EngineUnavailable:
+            return None
+        if outcome.kind is Kind.CALLER:  # a number from the future: another server, which never saw it
+            return "aborted"
+        return None if outcome.error is not None else outcome.answer
+
+    def _failed(self, connection: Connection, error: Exception) -> _Try:
+        if isinstance(error, TryAgain):
+            return _Try(
+                None, EngineUnavailable("too many others wrote the same at the same time"), Kind.AGAIN
+            )
+        kind = kind_of(error)
+        if kind is Kind.LOST:
+            self._pool.drop(connection)
+        return _Try(None, error, kind)

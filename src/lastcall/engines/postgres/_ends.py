@@ -1,0 +1,267 @@
+"""How attempts end: completed by the many in one statement, every other outcome in a transaction; lost ones; and what
+an end sets in motion.
+
+`decide` says what an outcome makes of a job and is pure; the rest writes it down. Every end of a job, also a cancel
+from outside, goes through `ended`: its waits are dropped, its place under a limit is freed, its parents are woken.
+
+The fence is looked at under the lock of the job's row, which every change of its status takes: of two ends of one
+attempt, or an end and a rescue, the second finds another attempt or none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...jobs._policy import Loss, after_loss
+from ...jobs._rows import (
+    AttemptEnd,
+    Cancelled,
+    Completed,
+    Failed,
+    HandedOver,
+    Rescued,
+    Suspended,
+    Wait,
+)
+from ...jobs._state import AttemptOutcome, JobStatus
+from ._clock import NOW
+from ._limits import release, requeue
+from ._store import Store
+from ._waits import begin, drop_waits, wake_parents
+
+_COMPLETED = JobStatus.COMPLETED
+
+# All of them or none: `tied` jobs, and attempts that were lost, are for the transaction.
+_COMPLETE_ALL = f"""WITH mine AS MATERIALIZED (SELECT job.n, job.tied, ends.result FROM lastcall.job
+    JOIN unnest($3::text[], $4::int[], $5::text[]) AS ends (id, attempt, result)
+    ON job.id = ends.id AND job.attempt = ends.attempt
+    WHERE job.status = 'running' ORDER BY job.n FOR UPDATE OF job),
+    done AS (UPDATE lastcall.job SET status = 'completed', result = mine.result, ended_at = {NOW},
+    expires_at = {NOW} + coalesce(retention_seconds, $2::float8) FROM mine WHERE job.n = mine.n
+    AND (SELECT count(*) = cardinality($3::text[]) AND NOT bool_or(tied) FROM mine) RETURNING 1)
+    SELECT count(*) FROM done"""
+# After a lost answer: those that this very attempt has completed.
+_COMPLETED_BY = """SELECT count(*) FROM lastcall.job JOIN unnest($1::text[], $2::int[]) AS ends (id, attempt)
+    ON job.id = ends.id AND job.attempt = ends.attempt WHERE job.status = 'completed'"""
+_COMPLETE = """UPDATE lastcall.job SET status = 'completed', result = $2, ended_at = $3,
+    expires_at = $3 + coalesce(retention_seconds, $4::float8) WHERE n = $1"""
+_RUNNING = """SELECT n, id, attempt, worker, started_at, cancel_reason, limit_key, failures, lost, lost_in_a_row,
+    steps_at_last_loss, max_lost, max_attempts FROM lastcall.job"""
+_BY_FENCE = _RUNNING + " WHERE id = $1 AND attempt = $2 AND status = 'running'"
+_OF_WORKER = _RUNNING + " WHERE worker = $1 AND status = 'running' ORDER BY n"
+_OF_NOBODY = f"""{_RUNNING} WHERE status = 'running'
+    AND NOT EXISTS (SELECT FROM lastcall.worker WHERE worker.id = job.worker) ORDER BY n"""
+_HISTORY = """INSERT INTO lastcall.attempt (job, attempt, worker, started_at, ended_at, outcome, reason, error)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
+_END = """UPDATE lastcall.job SET status = $2, held = false, due_at = NULL, error = $3, cancel_reason = $4,
+    ended_at = $5, expires_at = $5 + coalesce(retention_seconds, $6::float8) WHERE n = $1"""
+_CHARGE = "UPDATE lastcall.job SET failures = failures + 1 WHERE n = $1"
+_SCHEDULE = "UPDATE lastcall.job SET status = 'scheduled', due_at = $2, worker = NULL WHERE n = $1"
+_WAIT = "UPDATE lastcall.job SET status = 'waiting', worker = NULL WHERE n = $1"
+_LOSE = "UPDATE lastcall.job SET lost = lost + 1, lost_in_a_row = $2, steps_at_last_loss = $3 WHERE n = $1"
+_COMPLETED_STEPS = "SELECT count(*) FROM lastcall.step WHERE job = $1 AND status = 'completed'"
+
+
+class Running(NamedTuple):
+    """What is needed of a running job to end its attempt."""
+
+    n: int
+    id: str
+    attempt: int
+    worker: str | None
+    started_at: float
+    cancel_reason: str | None
+    limit_key: str | None
+    failures: int
+    lost: int
+    lost_in_a_row: int
+    steps_at_last_loss: int
+    max_lost: int
+    max_attempts: int
+
+
+class Ending(NamedTuple):
+    """What an outcome makes of the job (`status`) and of the attempt (`outcome`, `reason`, `error`)."""
+
+    status: JobStatus
+    outcome: AttemptOutcome
+    reason: str | None = None
+    error: str | None = None
+    charged: bool = False
+    retry_in_seconds: float = 0.0
+    waits: tuple[Wait, ...] = ()
+
+
+def decide(outcome: Failed | Cancelled | HandedOver | Suspended, cancel_reason: str | None) -> Ending:
+    """A cancel that was asked for wins over everything but a final failure (and a result, which decides itself).
+
+    It changes what becomes of the job; the attempt keeps its own outcome.
+    """
+    match outcome:
+        case Failed(error, None):
+            return Ending(JobStatus.FAILED, AttemptOutcome.FAILED, error=error, charged=True)
+        case Failed(error, float() | int() as seconds):
+            status = JobStatus.SCHEDULED if cancel_reason is None else JobStatus.CANCELLED
+            return Ending(status, AttemptOutcome.FAILED, error=error, charged=True, retry_in_seconds=seconds)
+        case Cancelled(reason, error):
+            return Ending(JobStatus.CANCELLED, AttemptOutcome.CANCELLED, reason, error)
+        case HandedOver(reason):
+            status = JobStatus.QUEUED if cancel_reason is None else JobStatus.CANCELLED
+            return Ending(status, AttemptOutcome.HANDED_OVER, reason)
+        case Suspended(waits):
+            status = JobStatus.WAITING if cancel_reason is None else JobStatus.CANCELLED
+            return Ending(status, AttemptOutcome.HANDED_OVER, "waiting", waits=waits)
+    raise TypeError(f"an attempt cannot end with {outcome!r}")
+
+
+# --- ends that workers report --------------------------------------------------------------------------
+
+
+def all_completed(ends: Sequence[AttemptEnd]) -> bool:
+    """The usual case: many results and nothing else, each of another job."""
+    return all(isinstance(end.outcome, Completed) for end in ends) and len({end.id for end in ends}) == len(
+        ends
+    )
+
+
+async def complete_all(store: Store, ends: Sequence[AttemptEnd]) -> bool:
+    """Write down all of these results in one statement; False: it is not that simple, and nothing was written."""
+    ids, attempts = [end.id for end in ends], [end.attempt for end in ends]
+    results = [end.outcome.result for end in ends if isinstance(end.outcome, Completed)]
+    if store.again and await store.value(_COMPLETED_BY, ids, attempts) == len(ends):
+        return True
+    retention = store.terms.retention_seconds
+    return bool(await store.value(_COMPLETE_ALL, store.now, retention, ids, attempts, results) == len(ends))
+
+
+async def finish(store: Store, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
+    """All ends in order; in a transaction."""
+    touched = {end.id for end in ends}
+    for end in ends:
+        if isinstance(end.outcome, Suspended):
+            touched.update(job_id for wait in end.outcome.waits for job_id in wait.jobs)
+    await store.lock_jobs(list(touched))
+    return [await _finish_one(store, end) for end in ends]
+
+
+async def _finish_one(store: Store, end: AttemptEnd) -> JobStatus | None:
+    row = await store.row(_BY_FENCE, end.id, end.attempt)
+    if row is None:
+        return None
+    job = Running(*row)
+    if not isinstance(end.outcome, Completed):
+        return await _end_attempt(store, job, decide(end.outcome, job.cancel_reason))
+    await store.rows(_COMPLETE, job.n, end.outcome.result, store.now, store.terms.retention_seconds)
+    await release(store, job.limit_key)
+    await ended(store, [job.id])
+    return _COMPLETED
+
+
+async def _end_attempt(store: Store, job: Running, ending: Ending) -> JobStatus:
+    await _write_history(store, job, ending.outcome, ending.reason, ending.error)
+    if ending.charged:
+        await store.rows(_CHARGE, job.n)
+    match ending.status:
+        case JobStatus.QUEUED:
+            await requeue(store, job.n)
+        case JobStatus.SCHEDULED:
+            await store.rows(_SCHEDULE, job.n, store.now + ending.retry_in_seconds)
+            await release(store, job.limit_key)
+        case JobStatus.WAITING:
+            await store.rows(_WAIT, job.n)
+            if await begin(store, job.n, ending.waits):
+                await requeue(store, job.n)
+                return JobStatus.QUEUED
+            await release(store, job.limit_key)
+        case final:
+            # The first reason stays, and an error that would have been retried is not the job's.
+            reason = ending.reason if ending.outcome is AttemptOutcome.CANCELLED else None
+            error = None if final is JobStatus.CANCELLED and ending.charged else ending.error
+            await end_job(store, job.n, job.id, job.limit_key, final, job.cancel_reason or reason, error)
+    return ending.status
+
+
+async def hand_over_all(store: Store, worker_id: str) -> int:
+    """Give back whatever a worker still holds."""
+    held = [Running(*row) for row in await store.rows(_OF_WORKER, worker_id)]
+    await store.lock_jobs([job.id for job in held])
+    # Again: what it held may have ended before the lock was ours.
+    held = [Running(*row) for row in await store.rows(_OF_WORKER, worker_id)] if held else []
+    for job in held:
+        await _end_attempt(store, job, decide(HandedOver(), job.cancel_reason))
+    return len(held)
+
+
+# --- attempts that were lost ---------------------------------------------------------------------------
+
+
+async def lose_orphans(store: Store) -> list[Rescued]:
+    """Take the running jobs whose worker has no row (any more)."""
+    orphans = [Running(*row) for row in await store.rows(_OF_NOBODY)]
+    if not orphans:
+        return []
+    await store.lock_jobs([job.id for job in orphans])
+    # Again: somebody may have ended or rescued them before the lock was ours.
+    orphans = [Running(*row) for row in await store.rows(_OF_NOBODY)]
+    return [Rescued(job.id, job.attempt, job.worker or "", await _lose(store, job)) for job in orphans]
+
+
+async def _lose(store: Store, job: Running) -> JobStatus:
+    steps = await store.value(_COMPLETED_STEPS, job.n)
+    after = after_loss(
+        Loss(
+            cancel_requested=job.cancel_reason is not None,
+            completed_steps=steps,
+            steps_at_last_loss=job.steps_at_last_loss,
+            lost_in_a_row=job.lost_in_a_row,
+            lost=job.lost,
+            failures=job.failures,
+            max_lost=job.max_lost,
+            max_attempts=job.max_attempts,
+        )
+    )
+    await _write_history(store, job, AttemptOutcome.LOST, None, None)
+    await store.rows(_LOSE, job.n, after.lost_in_a_row, steps)
+    if after.status is JobStatus.QUEUED:
+        await requeue(store, job.n)
+    else:
+        error = None if after.why is None else _lost_error(after.why)
+        await end_job(store, job.n, job.id, job.limit_key, after.status, job.cancel_reason, error)
+    return after.status
+
+
+def _lost_error(why: str) -> str:
+    return json.dumps({"type": "LeaseLost", "message": why, "traceback": ""})
+
+
+# --- the end of a job ----------------------------------------------------------------------------------
+
+
+async def end_job(
+    store: Store,
+    n: int,
+    id: str,
+    limit_key: str | None,
+    status: JobStatus,
+    cancel_reason: str | None = None,
+    error: str | None = None,
+) -> None:
+    """Failed or cancelled, for good: written down, with all that an end sets in motion."""
+    await store.rows(_END, n, status, error, cancel_reason, store.now, store.terms.retention_seconds)
+    await release(store, limit_key)
+    await ended(store, [id])
+
+
+async def ended(store: Store, ids: list[str]) -> None:
+    """Jobs are over: nobody waits in them any more, and who waits for them may go on."""
+    await drop_waits(store, ids)
+    await wake_parents(store, ids)
+
+
+async def _write_history(
+    store: Store, job: Running, outcome: AttemptOutcome, reason: str | None, error: str | None
+) -> None:
+    row: tuple[Any, ...] = (job.attempt, job.worker, job.started_at, store.now, outcome, reason, error)
+    await store.rows(_HISTORY, job.n, *row)

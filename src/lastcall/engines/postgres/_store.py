@@ -1,0 +1,145 @@
+"""What verbs work with: one connection, for the time of one call; and the locks that a transaction takes.
+
+Who makes it: the database, one for each try of a call. The isolation is READ COMMITTED: every statement sees what was
+committed before it began, so whatever is decided by looking is decided under a lock that was taken by an earlier
+statement. Locks, in the order in which they are taken, so that nobody waits in a circle:
+
+1. *tasks*: an advisory lock for each task with limits that a claim may start; claims alone take it.
+2. *limit keys*: an advisory lock for each limit key. Whoever changes who has a place under a key (submit, an end, a
+   wake, cancel, retry) holds it.
+3. *jobs*: the row of each job that changes, FOR UPDATE, in the order of their numbers; with a job also those that wait
+   for it. A claim alone skips locked rows instead of waiting, and it is the only one that takes rows in another order.
+
+What turns out only under way to be needed is locked then, out of order; should two meet like that, the server breaks
+the circle, and the database tries the one again from the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ...jobs._processes import ProcessIdentity
+from ._clock import NOW, Clock
+from ._driver import Connection
+from ._leases import Leases
+
+_TIME = f"SELECT {NOW}"
+_LOCK = """SELECT pg_advisory_xact_lock($1::int, h) FROM (SELECT DISTINCT hashtext(name) AS h
+    FROM unnest($2::text[]) AS name ORDER BY h) AS hashes"""
+_TASKS, _KEYS = 7811888, 7811889
+# A job, and the jobs that wait for it.
+_AND_WAITERS = """SELECT n FROM lastcall.job WHERE id = ANY($1::text[]) UNION SELECT wait.job FROM lastcall.wait_job
+    JOIN lastcall.wait ON wait.n = wait_job.wait WHERE wait_job.job_id = ANY($1::text[])"""
+_LIMIT_KEYS = f"""SELECT DISTINCT limit_key FROM lastcall.job
+    WHERE n IN ({_AND_WAITERS}) AND limit_key IS NOT NULL"""
+_LOCK_JOBS = f"SELECT n FROM lastcall.job WHERE n IN ({_AND_WAITERS}) ORDER BY n FOR UPDATE"
+_LOCK_ROWS = "SELECT n FROM lastcall.job WHERE n = ANY($1::bigint[]) ORDER BY n FOR UPDATE"
+
+
+class Lane(NamedTuple):
+    """Where jobs stand in line: one queue, one task, one version."""
+
+    queue: str
+    task: str
+    version: str
+
+
+class TryAgain(Exception):
+    """What was looked at before a lock is another thing now; from the beginning."""
+
+
+class Texts:
+    """Statements with the schema's name in them."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self.quoted = '"' + schema.replace('"', '""') + '"'
+        self._known: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = text.replace("lastcall.", f"{self.quoted}.")
+        return known
+
+
+class Terms(NamedTuple):
+    """What is the same for all calls of one engine."""
+
+    texts: Texts
+    clock: Clock | None
+    retention_seconds: float
+    here: ProcessIdentity
+    leases: Leases
+    lanes: set[Lane]
+
+
+class Store:
+    """One connection in the hands of one call. `again`: an earlier try may have been committed, nobody knows."""
+
+    def __init__(
+        self, connection: Connection, terms: Terms, *, wrap: bool = False, again: bool = False
+    ) -> None:
+        self.connection = connection
+        self.terms = terms
+        self.again = again
+        # The time of the transaction; between transactions that of a test's clock, or None: the server's own.
+        self.now: Any = None if terms.clock is None else terms.clock.wall()
+        self._texts = terms.texts
+        self._wrap = wrap
+        self._keys: set[str] = set()
+        self._jobs: set[int] = set()
+
+    async def begin(self) -> None:
+        """Begin a transaction. All that happens in it happens at the same time."""
+        await self.connection.execute("BEGIN")
+        self._wrap = False
+        self.now = await self.value(_TIME, self.now)
+
+    # --- statements ------------------------------------------------------------------------------------
+
+    async def rows(self, text: str, *values: Any) -> list[Any]:
+        """Run one statement; its rows."""
+        text = self._texts(text)
+        if not self._wrap:
+            rows: list[Any] = await self.connection.fetch(text, *values)
+            return rows
+        # Behind a pooler each round trip outside a transaction may meet another server connection.
+        async with self.connection.transaction():
+            rows = await self.connection.fetch(text, *values)
+            return rows
+
+    async def row(self, text: str, *values: Any) -> Any:
+        rows = await self.rows(text, *values)
+        return rows[0] if rows else None
+
+    async def value(self, text: str, *values: Any) -> Any:
+        row = await self.row(text, *values)
+        return None if row is None else row[0]
+
+    # --- locks -----------------------------------------------------------------------------------------
+
+    async def lock_tasks(self, tasks: Iterable[str]) -> None:
+        """Nobody else starts jobs of these tasks until this transaction is over."""
+        await self.rows(_LOCK, _TASKS, list(tasks))
+
+    async def lock_keys(self, keys: Iterable[str | None]) -> None:
+        """Nobody else gives or takes places under these limit keys until this transaction is over."""
+        missing = {key for key in keys if key is not None} - self._keys
+        if missing:
+            await self.rows(_LOCK, _KEYS, list(missing))
+            self._keys |= missing
+
+    async def lock_jobs(self, ids: Sequence[str]) -> None:
+        """Nobody else changes these jobs, nor those that wait for them; with the limit keys of all of them."""
+        # Before the rows, and without a lock: a job's limit key never changes.
+        await self.lock_keys([key for (key,) in await self.rows(_LIMIT_KEYS, ids)])
+        self._jobs |= {n for (n,) in await self.rows(_LOCK_JOBS, ids)}
+
+    async def lock_rows(self, numbers: Iterable[int]) -> None:
+        """Nobody else changes these jobs; those that are locked already cost nothing."""
+        missing = set(numbers) - self._jobs
+        if missing:
+            await self.rows(_LOCK_ROWS, list(missing))
+            self._jobs |= missing
