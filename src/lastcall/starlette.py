@@ -1,4 +1,4 @@
-"""Starlette: install lastcall into an app, track its BackgroundTasks, stream responses that end properly.
+"""Starlette: install lastcall into an app, track its BackgroundTasks, stream responses that end properly or resume.
 
 The only file that imports starlette.
 
@@ -9,7 +9,7 @@ The only file that imports starlette.
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from starlette.background import BackgroundTask as _BackgroundTask
 from starlette.background import BackgroundTasks as _BackgroundTasks
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ._core._manager import TaskManager
 from .asgi import Lastcall
@@ -35,16 +35,21 @@ from .asgi._bounded import run_bounded
 from .asgi._calls import Call, current_call
 from .asgi._face import Allow
 from .asgi._framing import Event as Event
+from .asgi._log_response import HasLog
+from .asgi._log_response import LogResponse as _PlainLogResponse
 from .asgi._stream import StreamFormat, run_stream
 from .asgi._stream import StreamResponse as _PlainStreamResponse
 from .exceptions import InstallError
+from .streams import Log
 
 if TYPE_CHECKING:
+    from .asgi._durable_streams import DurableStreams
     from .jobs import Jobs
+    from .streams import Streams
 
 _SOURCE_CLOSE_SECONDS = 2.0
 
-__all__ = ["BackgroundTask", "BackgroundTasks", "Event", "StreamResponse", "install"]
+__all__ = ["BackgroundTask", "BackgroundTasks", "Event", "LogResponse", "StreamResponse", "install"]
 
 
 def install(
@@ -56,6 +61,7 @@ def install(
     retry_after_seconds: int = 5,
     allow: Allow | None = None,
     jobs: Jobs | None = None,
+    streams: Streams | DurableStreams | None = None,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
@@ -79,6 +85,7 @@ def install(
         retry_after_seconds=retry_after_seconds,
         allow=allow,
         jobs=jobs,
+        streams=streams,
     )
 
 
@@ -313,5 +320,43 @@ class StreamResponse(Response):
             keep_alive_seconds=stream.keep_alive_seconds,
             grace_seconds=stream.grace_seconds,
         )
+        if self.background is not None:
+            await self.background()
+
+
+class LogResponse(Response):
+    """`lastcall.asgi.LogResponse` as a Starlette response: a job's events, or any other log, for readers that return.
+
+    See there for the parameters, for what the client gets, and for what it raises. Who may read, the route checks.
+
+        @app.get("/chats/{id}/events")
+        async def events(id: str) -> LogResponse:
+            return LogResponse(jobs.job(id), cancel_after_seconds=30)
+    """
+
+    def __init__(
+        self,
+        source: Log | HasLog,
+        *,
+        cancel_after_seconds: float | None = None,
+        cancel: Callable[[], Awaitable[Any]] | None = None,
+        durable: bool = True,
+        background: _BackgroundTask | None = None,
+    ) -> None:
+        self._response = _PlainLogResponse(
+            source, cancel_after_seconds=cancel_after_seconds, cancel=cancel, durable=durable
+        )
+        self.status_code = 200  # the real one depends on what the client asks
+        self.background = background
+        self.body = b""
+        self.raw_headers = []  # what the route adds: cookies, headers of its own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_all(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *self.raw_headers]}
+            await send(message)
+
+        await self._response(scope, receive, send_all)
         if self.background is not None:
             await self.background()

@@ -54,7 +54,8 @@ def test_the_cursor_of_a_browser_that_comes_back_wins() -> None:
     assert ask("after=3", last_event_id="").after == 3
     assert ask("starting_after=4").after == 4
     assert ask("after=3&starting_after=4").after == 3
-    assert ask().after == 0
+    assert ask().after == 0 and not ask().comes_back
+    assert ask("after=0").comes_back and ask(last_event_id="0").comes_back
 
 
 @pytest.mark.parametrize("cursor", ["-1", "1.5", "x", " ", "1e3", "0x10", "²", "9" * 16, "1_000", "+1"])

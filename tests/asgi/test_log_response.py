@@ -137,7 +137,13 @@ async def test_a_closed_log_that_was_read_says_no_content() -> None:
         page = await get(app, "/log", query="after=1")
         assert page.status == 200 and page.json()["closed"] and page.json()["events"] == []
         before = await sse(app, "after=0").done()
-    assert names(before) == ["snapshot", "word", "end"]
+        assert names(before) == ["snapshot", "word", "end"]
+        empty = MemoryLog()
+        empty.close()
+        first = await get(log_app_inside(app, empty), "/log", query="format=sse")
+        assert names(first) == ["snapshot", "end"]  # it comes for the first time, and has not seen the end
+        again = await get(log_app_inside(app, empty), "/log", query="format=sse&after=0")
+        assert again.status == 204
 
 
 async def test_a_log_that_goes_on_after_its_end_was_seen() -> None:
@@ -306,7 +312,7 @@ async def test_a_client_that_leaves_is_noticed_at_once() -> None:
     async with running(app := log_app(log)):
         before = len(asyncio.all_tasks())
         request = await sse(app).until(lambda request: request.chunks)
-        await until(lambda: log.watchers == 1)
+        await until(lambda: log.watchers)
         request.leave()
         await within(request.done())
         await until(lambda: log.watchers == 0 and len(asyncio.all_tasks()) == before)
@@ -321,7 +327,7 @@ async def test_an_idle_reader_is_one_task_beside_the_call() -> None:
         for request in requests:
             await request.until(lambda request: request.chunks)
         assert len(asyncio.all_tasks()) - before == 202
-        await until(lambda: log.watchers == 1)
+        await until(lambda: log.watchers)
         reads = log.reads
         log.write("a")
         for request in requests:

@@ -31,10 +31,12 @@ class LogFormat(StrEnum):
 
 
 class LogRequest(NamedTuple):
-    """`after`: the cursor, the last entry that the reader has. `limit`, `wait_seconds`: of a page only."""
+    """`after`: the cursor, the last entry that the reader has, 0 for none. `comes_back`: it has told one. `limit`,
+    `wait_seconds`: of a page only."""
 
     format: LogFormat
     after: int
+    comes_back: bool
     limit: int
     wait_seconds: float
 
@@ -54,9 +56,11 @@ def read_request(scope: Scope) -> LogRequest:
     """What this HTTP request asks of a log. Raises `BadCursor`, `BadQuery`."""
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     headers: Headers = list(scope.get("headers", ()))
+    after = cursor(query, get_header(headers, b"last-event-id"))
     return LogRequest(
         chosen_format(query, get_header(headers, b"accept")),
-        cursor(query, get_header(headers, b"last-event-id")),
+        after or 0,
+        after is not None,
         whole_number(query, "limit", _LIMIT, least=1, most=_MAX_LIMIT),
         wait_seconds(query),
     )
@@ -88,8 +92,8 @@ def chosen_format(query: Mapping[str, list[str]], accept: bytes | None) -> LogFo
     return chosen
 
 
-def cursor(query: Mapping[str, list[str]], last_event_id: bytes | None) -> int:
-    """The number of the last entry that the reader has; 0: none.
+def cursor(query: Mapping[str, list[str]], last_event_id: bytes | None) -> int | None:
+    """The number of the last entry that the reader has; None: it comes for the first time.
 
     `Last-Event-ID` comes first: a browser that reconnects asks for the same URL as at the beginning, `?after=` and all.
     """
@@ -98,7 +102,7 @@ def cursor(query: Mapping[str, list[str]], last_event_id: bytes | None) -> int:
     for name in ("after", "starting_after"):
         if name in query:
             return _cursor_of(name, query[name][-1])
-    return 0
+    return None
 
 
 def wait_seconds(query: Mapping[str, list[str]]) -> float:

@@ -97,7 +97,7 @@ class LogResponse:
             retry = _DEFAULT_RETRY_SECONDS if call is None else call.options.retry_after_seconds
             await answer_problem(scope, send, error, retry)
             return
-        if page.closed and request.after >= page.last:
+        if page.closed and request.comes_back and request.after >= page.last:
             await send({"type": "http.response.start", "status": 204, "headers": _STREAM_HEADERS[:1]})
             await send({"type": "http.response.body", "body": b""})
             return

@@ -72,9 +72,9 @@ class Tail:
         """Look for news until cancelled, or until the log cannot be read any more."""
         while self.error is None:
             try:
-                with self.log.watch() as changed:
-                    await self._look()
-                    await changed()
+                # The outer one keeps the log followed between two looks, so that its owner need not begin anew.
+                with self.log.watch():
+                    await self._watch()
             except EngineUnavailable as error:
                 logger.warning("the store of a log cannot be read: %s; trying again", error)
                 await asyncio.sleep(AWAY_SECONDS)
@@ -83,6 +83,12 @@ class Tail:
             except Exception as error:
                 logger.exception("a log cannot be read: %r", self.log)
                 self._lose(StreamError(f"the log cannot be read: {error!r}"))
+
+    async def _watch(self) -> None:
+        while True:
+            with self.log.watch() as changed:
+                await self._look()
+                await changed()
 
     def _lose(self, error: LastcallError) -> None:
         self.error = error
