@@ -51,9 +51,7 @@ def parse_offset(text: str | None) -> Position | None:
     if text == NOW:
         return None
     if not _OFFSET.fullmatch(text):
-        raise Malformed(
-            f"offset must be one of ours, or {BEGINNING}, or {NOW}, not {text[:100]!r}"
-        )
+        raise Malformed(f"offset must be one of ours, or {BEGINNING}, or {NOW}, not {text[:100]!r}")
     seq, _, end = text.partition("_")
     return Position(int(seq), int(end))
 

@@ -1,4 +1,4 @@
-"""What is tested: streams behind a real server. DURABLE_STREAMS_DATABASE names a file; without it they are in memory."""
+"""Streams behind a real server. DURABLE_STREAMS_DATABASE names a file; without it they are in memory."""
 
 import os
 from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
 """Runs the protocol's own suite and its JavaScript client against our server, as processes, and counts.
 
-Who calls it: `scripts/durable_streams.py`, and the test beside it. What it owns: a folder of npm packages outside of the
-repository (in the user's cache), installed once for each `package.json`; the server and the test run, which it ends.
+Who calls it: `scripts/durable_streams.py`, and the test beside it. What it owns: a folder of npm packages outside of
+the repository (in the user's cache), installed once for each `package.json`; the server and the run, which it ends.
 """
 
 from __future__ import annotations
