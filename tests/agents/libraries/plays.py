@@ -1,7 +1,7 @@
 """Agents of real libraries as jobs, the same in the test's process and in workers that are killed.
 
 `python -m tests.agents.libraries.play_... DATABASE PLAY URL FOLDER DRAIN` is such a worker. Every effect of a tool is
-a line in FOLDER/effects; while FOLDER/hold exists, a tool stands still after it.
+a line in FOLDER/effects; while FOLDER/hold says so, a tool stands still after it.
 """
 
 from __future__ import annotations
@@ -34,16 +34,23 @@ class Stage:
         path = self.folder / "effects"
         return path.read_text().splitlines() if path.exists() else []
 
-    @property
-    def hold(self) -> Path:
-        return self.folder / "hold"
+    def hold(self, what: str) -> None:
+        """Let whoever has this effect stand still after it."""
+        (self.folder / "hold").write_text(what)
+
+    def release(self) -> None:
+        (self.folder / "hold").unlink()
+
+    def _holds(self, what: str) -> bool:
+        path = self.folder / "hold"
+        return path.exists() and path.read_text() == what
 
     async def act(self, what: str) -> None:
         """An effect in the world, and then, perhaps, no end."""
         with (self.folder / "effects").open("a") as file:
             file.write(what + "\n")
         async with asyncio.timeout(HOLD_SECONDS):
-            while self.hold.exists():
+            while self._holds(what):
                 await asyncio.sleep(0.01)
 
 

@@ -53,13 +53,13 @@ async def test_killed_in_a_tool(tmp_path: Path) -> None:
     """The worker dies in a tool, after its effect: the request that asked for it is not made again, the tool is."""
     with OpenAIServer(SEARCH) as server:
         async with on_stage(server, tmp_path) as theatre:
-            theatre.stage.hold.touch()
+            theatre.stage.hold("search bar")
             with theatre.worker() as first:
                 await theatre.acted("search bar")
                 first.signal(signal.SIGKILL)
                 first.wait()
             assert len(server.paid) == 1
-            theatre.stage.hold.unlink()
+            theatre.stage.release()
             with theatre.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar", "search bar"]
@@ -71,12 +71,12 @@ async def test_killed_in_a_tool_that_is_declared_once(tmp_path: Path) -> None:
     script = [Reply(tools=[Tool("charge", {"amount": 5}, id="call_c")]), Reply(ANSWER)]
     with OpenAIServer(script) as server:
         async with on_stage(server, tmp_path) as theatre:
-            theatre.stage.hold.touch()
+            theatre.stage.hold("charge 5")
             with theatre.worker() as first:
                 await theatre.acted("charge 5")
                 first.signal(signal.SIGKILL)
                 first.wait()
-            theatre.stage.hold.unlink()
+            theatre.stage.release()
             with theatre.worker():
                 await reaches(theatre.job, "waiting")
                 assert (await theatre.job.info()).waits_for == ("step_outcome_unknown",)
@@ -130,11 +130,11 @@ async def test_a_deploy_costs_nothing(tmp_path: Path) -> None:
     """The worker is stopped in order while a tool runs: the tool ends, and another worker goes on behind it."""
     with OpenAIServer(SEARCH) as server:
         async with on_stage(server, tmp_path) as theatre:
-            theatre.stage.hold.touch()
+            theatre.stage.hold("search bar")
             with theatre.worker() as first:
                 await theatre.acted("search bar")
                 first.signal(signal.SIGTERM)
-                theatre.stage.hold.unlink()
+                theatre.stage.release()
                 first.wait()
             assert len(server.paid) == 1
             with theatre.worker():
