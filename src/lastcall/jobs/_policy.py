@@ -57,7 +57,6 @@ def after_loss(loss: Loss) -> AfterLoss:
             f"{loss.lost + 1 + loss.failures} attempts failed or were lost (max_attempts={loss.max_attempts})"
         )
         return AfterLoss(JobStatus.FAILED, in_a_row, why)
-    suspect = (
-        in_a_row >= loss.max_lost - 1
-    )  # with a `max_lost` of 1 there is no next loss: it has failed above
+    # With a `max_lost` of 1 there is no next loss: it has failed above.
+    suspect = in_a_row >= loss.max_lost - 1
     return AfterLoss(JobStatus.QUEUED, in_a_row, suspect=suspect)

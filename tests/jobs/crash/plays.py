@@ -121,8 +121,10 @@ def expected(job: JobRow) -> Expected:
             return Expected(result=rich_result(args["number"]), failures=1)
         case "plain":
             return Expected(result=plain_result(args["number"], args["steps"]))
-        case "long" | "attentive" | "apart":
+        case "long" | "attentive" | "apart" | "careful":
             return Expected(result=ANY)
+        case "innocent":
+            return Expected(result=None)
         case "child":
             return Expected(result=args["number"] ** 2)
         case "limited":
@@ -131,7 +133,7 @@ def expected(job: JobRow) -> Expected:
             return Expected(frozenset({JobStatus.COMPLETED, JobStatus.QUEUED}))
         case "failing":
             return Expected(frozenset({JobStatus.FAILED}), failures=2)
-        case "poison":
+        case "poison" | "patient poison":
             return Expected(frozenset({JobStatus.FAILED}))
         case "unknown":
             return Expected(frozenset({JobStatus.QUEUED}))

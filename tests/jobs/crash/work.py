@@ -3,7 +3,7 @@
 `rich` has one of everything: steps one after the other and side by side, one in a thread, events, a sleep, messages, a
 transaction with a table of the user's own, children, a failure that is retried, and the policies `once` and `continue`.
 `plain` is a row of short steps, `long` waits for the test and `attentive` for its stop; `poison` takes its process down
-with it.
+with it, `patient poison` with as many `innocent` ones as it can, and `careful` is innocent, too.
 """
 
 from __future__ import annotations
@@ -77,6 +77,10 @@ class Work:
         cron = "* * * * *" if stalls else None
         self.ticking = jobs.task(name="ticking", cron=cron, **ENDLESS)(self._ticking)
         self.poison = jobs.task(name="poison", max_lost=3)(self._poison)
+        # These two have no more lives than any job has.
+        self.patient_poison = jobs.task(name="patient poison", max_lost=3)(self._patient_poison)
+        self.innocent = jobs.task(name="innocent", max_lost=3)(self._innocent)
+        self.careful = jobs.task(name="careful", max_lost=2)(self._careful)
 
     # --- jobs ------------------------------------------------------------------------------------------
 
@@ -147,6 +151,25 @@ class Work:
         self._ledger.write("poison", "", ctx.job_id, ctx.attempt)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    async def _patient_poison(self, ctx: Context, company: int) -> None:
+        """Takes so many others with it, if it can: at first it waits until they run here, and then for nobody."""
+        if ctx.attempt < 3:
+            while len(having(read(self._ledger_path), "innocent", pid=os.getpid())) < company:
+                await asyncio.sleep(_LOOK_SECONDS)
+        await self._poison(ctx)
+
+    async def _innocent(self, ctx: Context, deaths: int) -> None:
+        """Does not end before its worker has died so often; records no step."""
+        self._ledger.write("innocent", "", ctx.job_id, ctx.attempt)
+        if ctx.attempt <= deaths:
+            await asyncio.sleep(_LONGEST_SECONDS)
+        self._ledger.write("innocent done", "", ctx.job_id, ctx.attempt)
+
+    async def _careful(self, ctx: Context, gate: str) -> int:
+        """Two long steps, of which each waits for the test."""
+        await ctx.step(self.at_gate, gate, name="gate")
+        return await ctx.step(self.at_second_gate, gate, name="second gate")
+
     # --- steps -----------------------------------------------------------------------------------------
 
     async def add(self, number: int, more: int) -> int:
@@ -195,6 +218,14 @@ class Work:
                 reason = str(context.cancel_reason)
                 self._ledger.write("cancelled", reason, context.job_id, context.attempt)
                 raise
+            return os.getpid()
+
+    async def at_second_gate(self, gate: str) -> int:
+        """One for which the file of the attempt that passed the first one is not enough."""
+        context = current_context()
+        with self._ledger.effect():
+            while not os.path.exists(f"{gate}.{max(3, context.attempt)}"):
+                await asyncio.sleep(_LOOK_SECONDS)
             return os.getpid()
 
     def at_gate_in_thread(self, gate: str) -> int:
