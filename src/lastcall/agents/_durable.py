@@ -14,8 +14,9 @@ Who calls it: `AgentQueue` and `Run`. What it owns: the declared task. What can 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from .._core._state import StopReason
@@ -24,10 +25,10 @@ from ..jobs import Context, Job, JobInfo, Jobs, JobStatus
 from ..jobs._attempt import persist
 from ..jobs._ids import new_id
 from ..jobs._state import CancelOutcome
-from ..streams import Log
+from ..streams import Log, LogPage
 from ._budget import Budget
 from ._limits import HIGHEST_PRIORITY, Limits, round_of_next
-from ._run import OnBusy, Order, RunInfo, RunStatus, busy, cancelled, failed
+from ._run import OnBusy, Order, RunInfo, RunStatus, busy, cancelled, failed, shown_info
 
 Work = Callable[[Context, Order], Awaitable[Any]]
 
@@ -230,7 +231,10 @@ class JobRuns:
         return run_id
 
     def log(self, run_id: str) -> Log:
-        return self._jobs.job(run_id).log()
+        try:
+            return _RunLog(self, run_id, self._jobs.job(run_id).log())
+        except UnknownJob as error:
+            raise UnknownRun(str(error)) from error
 
     async def find(
         self, statuses: Sequence[RunStatus] | None, user: str | None, conversation: str | None, limit: int
@@ -249,6 +253,29 @@ class JobRuns:
             if queue == self._name:
                 counted[_STATUS[status]] += count
         return counted
+
+
+class _RunLog:
+    """The log of a run's job, which speaks of runs."""
+
+    def __init__(self, runs: JobRuns, run_id: str, log: Log) -> None:
+        self._runs = runs
+        self._run_id = run_id
+        self._log = log
+
+    async def read(self, after: int, limit: int) -> LogPage:
+        try:
+            return await self._log.read(after, limit)
+        except UnknownJob as error:
+            raise UnknownRun(str(error)) from error
+
+    async def snapshot(self) -> dict[str, Any]:
+        return shown_info(await self._runs.info(self._run_id))
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[Callable[[], Awaitable[None]]]:
+        with self._log.watch() as changed:
+            yield changed
 
 
 def _limit_key(prompt: Any, about: dict[str, Any]) -> str:

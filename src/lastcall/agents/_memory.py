@@ -38,7 +38,7 @@ from ..streams import Log
 from ._limits import Limits, Ticket
 from ._log import MemoryLog
 from ._places import Places
-from ._run import OnBusy, Order, RunInfo, RunStatus, busy, cancelled, failed
+from ._run import OnBusy, Order, RunInfo, RunStatus, busy, cancelled, failed, shown_info
 
 # What a run does once it has its place: given by the queue, which knows the agent.
 Work = Callable[["LiveRun"], Awaitable[Any]]
@@ -52,7 +52,7 @@ class LiveRun:
         self.order = order
         self.ticket = ticket
         self.status = RunStatus.PENDING
-        self.log = MemoryLog(lambda: self.info().to_json(), most_bytes)
+        self.log = MemoryLog(lambda: shown_info(self.info()), most_bytes)
         self.gate: asyncio.Future[None] | None = None
         self.task: asyncio.Task[Any] | None = None
         self.record: Record | None = None

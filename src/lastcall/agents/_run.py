@@ -177,6 +177,13 @@ class Run:
         return view.text(ANSWER)
 
 
+def shown_info(info: RunInfo) -> dict[str, Any]:
+    """What a reader of a run's log is told first: all but the prompt, which may be large."""
+    told = info.to_json()
+    del told["prompt"]
+    return told
+
+
 def event_of(entry: Entry) -> Event:
     """The entry with its JSON read."""
     return Event(entry.seq, entry.type, load_plain(entry.data), entry.attempt, entry.step, entry.at)
