@@ -12,6 +12,7 @@ from .._core._manager import TaskManager
 from .._core._roster import Roster
 from .._core._scope import current_scope
 from ..exceptions import BadArguments, BadDeclaration, UnknownEngine, UnknownTaskName
+from ..streams import Streams
 from ._client import Client
 from ._context import Context
 from ._declaration import Call, ContextTask, PlainTask, Task
@@ -25,6 +26,7 @@ from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, JobQue
 from ._scheduler import Cron, crons_of
 from ._settings import Backoff, Rate, Run, Settings, is_unicode, seconds, shown, text, whole
 from ._state import JobStatus
+from ._streams import EngineStreams
 from ._worker import Worker
 
 P = ParamSpec("P")
@@ -98,6 +100,14 @@ class Jobs:
     def engine(self) -> Engine:
         """Where the jobs are kept."""
         return self._client.engine
+
+    @property
+    def streams(self) -> Streams:
+        """Free-standing streams in the same store. Raises `UnknownEngine` if it keeps none.
+
+        stream = await jobs.streams.create("chat/42")
+        """
+        return Streams(EngineStreams(self._client), max_append_bytes=self._client.max_payload_bytes)
 
     @property
     def tasks(self) -> Mapping[tuple[str, str], Task[Any, Any]]:

@@ -79,10 +79,7 @@ class _Origin(NamedTuple):
 
 def create(rows: Rows, now: float, new: NewStream) -> Written:
     """See `StreamStore.create`."""
-    for over in rows.expired(now, _SWEEP):
-        # Looked up again: the end of one may have changed or removed another.
-        if (expired := rows.numbered(over.id)) is not None:
-            _end(rows, expired)
+    sweep(rows, now, _SWEEP)
     existing = rows.named(new.name)
     if existing is not None and is_expired(existing, now) and not existing.forks:
         _end(rows, existing)
@@ -235,6 +232,16 @@ def touch(rows: Rows, now: float, name: str) -> None:
 
 
 # --- ending --------------------------------------------------------------------------------------------
+
+
+def sweep(rows: Rows, now: float, limit: int) -> int:
+    """Delete streams that have expired; how many."""
+    expired = rows.expired(now, limit)
+    for row in expired:
+        # Looked up again: the end of one may have changed or removed another.
+        if (still := rows.numbered(row.id)) is not None:
+            _end(rows, still)
+    return len(expired)
 
 
 def delete(rows: Rows, now: float, name: str) -> Written:

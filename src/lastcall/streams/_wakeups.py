@@ -43,12 +43,15 @@ class Wakeups:
             if not waiting:
                 del self._waiting[name]
 
+    def names(self) -> list[str]:
+        """What is waited for."""
+        return list(self._waiting)
+
+    def is_last(self, name: str) -> bool:
+        """Whether one alone waits for this one."""
+        return len(self._waiting.get(name, ())) == 1
+
     def wake(self, name: str) -> None:
         """Something has happened to this one."""
         for event in self._waiting.get(name, ()):
             event.set()
-
-    def wake_all(self) -> None:
-        """Something may have happened to any."""
-        for name in self._waiting:
-            self.wake(name)

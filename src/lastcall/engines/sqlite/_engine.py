@@ -47,6 +47,7 @@ from ._outside import Cancel, Prune, Send, cancel, prune, purge, retry, send
 from ._reader import Reader
 from ._steps import Append, Step, append_events, record_step
 from ._store import Answer, Call, Store, Verb, each
+from ._streams import SqliteStreams
 from ._submit import Tick, fire, submit
 from ._transact import Transact, transact
 from ._workers import cancel_requests, join, renew, rescue, resign
@@ -122,6 +123,7 @@ class SqliteEngine:
         self._opening: asyncio.Task[None] | None = None
         self._prune_after = 0
         self._outage = Outage()
+        self.streams = SqliteStreams(self._write, self._read, self.listen, self._clock)
 
     def __repr__(self) -> str:
         return f"<SqliteEngine {self.path!r} {'closed' if self._writer is None else 'open'}>"
@@ -315,4 +317,5 @@ class SqliteEngine:
                 self._prune_after = after  # the rest of this slice is for the next call
             if deleted >= limit or self._prune_after == 0:
                 break
+        await self.streams.sweep(limit)
         return deleted

@@ -118,7 +118,26 @@ _VERSION_2 = (
     "CREATE INDEX lastcall_job_suspect ON lastcall_job (status, lane, priority DESC) WHERE held >= 2",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+# Free-standing streams. `id` is random: a cache outside must not take a stream for another of the same name.
+_VERSION_3 = (
+    """CREATE TABLE lastcall_stream (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, content_type TEXT NOT NULL, created_at REAL NOT NULL,
+        ttl_seconds INTEGER, expires_at REAL, due REAL, closed INTEGER NOT NULL, first INTEGER NOT NULL,
+        last INTEGER NOT NULL, tail INTEGER NOT NULL, writer_seq TEXT, parent INTEGER, inherited INTEGER NOT NULL,
+        fork_source TEXT, fork_seq INTEGER, fork_end INTEGER, fork_further INTEGER,
+        forks INTEGER NOT NULL, gone INTEGER NOT NULL)""",
+    "CREATE INDEX lastcall_stream_due ON lastcall_stream (due) WHERE due IS NOT NULL AND gone = 0",
+    # `upto`: how many bytes the stream has up to and including this entry.
+    """CREATE TABLE lastcall_stream_entry (
+        stream INTEGER NOT NULL, seq INTEGER NOT NULL, batch INTEGER NOT NULL, upto INTEGER NOT NULL, at REAL NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (stream, seq)) WITHOUT ROWID""",
+    """CREATE TABLE lastcall_stream_producer (
+        stream INTEGER NOT NULL, id TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
+        PRIMARY KEY (stream, id)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 VERSION = len(MIGRATIONS)
 
