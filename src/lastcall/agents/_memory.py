@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import time
 from traceback import format_exception
+from types import CoroutineType
 from typing import Any
 
 from .._core._drain import Drain
@@ -151,8 +152,11 @@ class MemoryRuns:
 
     @property
     def is_bound(self) -> bool:
-        """Whether it takes prompts, or did until its manager began to stop."""
-        return self.manager is not None and self.manager.state is not ManagerState.CLOSED
+        """Whether its manager lives, and is still the same: it may have been closed and opened again since."""
+        manager = self.manager
+        if manager is None or manager.state is ManagerState.CLOSED:
+            return False
+        return manager._roster is self._group._roster
 
     async def _hear_of_stop(self, group: TaskGroup) -> None:
         await group._node.wait()
@@ -236,7 +240,10 @@ class MemoryRuns:
         """Make its task, which waits for its place."""
         order, roster = live.order, manager._roster
         live.gate = roster.loop.create_future()
-        task = self._group.create_task(self._go(live), name=f"{self._name}: {live.id}")
+        name, coro = f"{self._name}: {live.id}", self._go(live)
+        if isinstance(coro, CoroutineType):
+            coro.__qualname__ = name  # by which a refusal calls it
+        task = self._group.create_task(coro, name=name)
         live.task = task
         live.record = record = roster.live.get(task)
         if record is not None:

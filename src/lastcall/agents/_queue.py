@@ -17,6 +17,7 @@ from .._core._plan import ShutdownPlan
 from .._core._report import ShutdownReport
 from .._core._roster import Roster
 from .._core._scope import current_scope
+from .._core._state import ManagerState
 from ..exceptions import BadDeclaration, NotOpen
 from ..jobs import Context, Jobs, Worker
 from ..jobs._codec import dump_plain, load_plain
@@ -232,14 +233,15 @@ class AgentQueue:
 
     def _require_bound(self) -> None:
         assert self._memory is not None
-        if self._memory.manager is not None:
+        if self._memory.is_bound:
             return
         manager = self._given_manager or _ambient_manager()
-        if manager is None:
+        if manager is not None and manager.state is not ManagerState.CLOSED:
+            self._bind(manager)
+        elif self._memory.manager is None:
             raise NotOpen(
                 f"{self!r} is not open; use it inside `async with queue:`, or inside a manager's block"
             )
-        self._bind(manager)
 
     # --- looking ---------------------------------------------------------------------------------------
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from .._core._state import StopReason
-from ..exceptions import ConversationBusy, RunCancelled, RunFailed
+from ..exceptions import BadResult, ConversationBusy, RunCancelled, RunFailed
 from ..jobs import Event
-from ..jobs._codec import load_plain
+from ..jobs._codec import dump_plain, load_plain
+from ..jobs._settings import shown
 from ..jobs._state import CancelOutcome
 from ..streams import Entry, Log, TextView, follow
 from ._budget import Budget
@@ -181,7 +182,10 @@ def shown_info(info: RunInfo) -> dict[str, Any]:
     """What a reader of a run's log is told first: all but the prompt, which may be large."""
     told = info.to_json()
     del told["prompt"]
-    return told
+    try:
+        return cast(dict[str, Any], load_plain(dump_plain(told, "what is known of a run")))
+    except BadResult:  # in memory an answer may be anything
+        return {**told, "result": shown(info.result)}
 
 
 def event_of(entry: Entry) -> Event:
