@@ -185,6 +185,28 @@ class EngineMachine(RuleBasedStateMachine):
         if comes_back:
             self.join(who, who)
 
+    @rule(
+        who=ENGINE,
+        rounds=st.lists(
+            st.tuples(st.sampled_from([0, 1, 2, 100]), st.lists(OUTCOMES, max_size=2), PAUSES),
+            min_size=1,
+            max_size=4,
+        ),
+    )
+    def crash_beside(self, who: int, rounds: list[tuple[int, list[Outcome], float]]) -> None:
+        """A worker dies with nearly all there is while another one holds something; then both go on for a while."""
+        self.claim(1 - who, 1 - who, 1, list(TASKS), VERSIONS, None)
+        self.crash(who, [], [], True)
+        for limit, outcomes, seconds in rounds:
+            for each in (1 - who, who):
+                self.claim(each, each, limit, list(TASKS), VERSIONS, None)
+            ends = [
+                AttemptEnd(job_id, job.attempt, outcome)
+                for (job_id, job), outcome in zip(reversed(self.running()), outcomes, strict=False)
+            ]
+            self.both(who, lambda engine, ends=ends: engine.finish(ends))  # type: ignore[misc]
+            self.clock.advance(seconds)
+
     # --- jobs ---
 
     @rule(at=ENGINE, jobs=NEW_JOBS, parent=st.none() | PICK)

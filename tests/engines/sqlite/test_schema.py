@@ -8,7 +8,8 @@ import pytest
 
 from lastcall.engines.sqlite import SqliteEngine, _database, _schema
 from lastcall.exceptions import EngineUnavailable
-from lastcall.jobs._rows import NewJob
+from lastcall.jobs._rows import ClaimRequest, NewJob
+from lastcall.testing.conformance._support import a_worker
 
 from .support import inside, opened, query
 
@@ -88,3 +89,36 @@ async def test_synchronous(tmp_path: Path, synchronous: str, number: int) -> Non
     async with opened(tmp_path / "jobs.db", synchronous=synchronous) as engine:
         found = await inside(engine, lambda store: store.execute("PRAGMA synchronous").fetchone())
         assert found == (number,)
+
+
+async def test_a_file_of_the_first_version(tmp_path: Path) -> None:
+    """It knew no suspects: of the jobs whose next loss would be the last, those without progress become some."""
+    path = tmp_path / "jobs.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as first_version:
+        for statement in _schema.MIGRATIONS[0]:
+            first_version.execute(statement)
+        first_version.execute(f"PRAGMA application_id = {_schema.APPLICATION_ID}")
+        first_version.execute("PRAGMA user_version = 1")
+        first_version.execute(
+            "INSERT INTO lastcall_lane (id, queue, task, version, jobs) VALUES (1, 'default', 'work', '', 5)"
+        )
+        for number, (id, lost_in_a_row, max_lost, at_last_loss) in enumerate(
+            [("fresh", 0, 3, 0), ("a", 2, 3, 1), ("got further", 2, 3, 0), ("b", 1, 2, 1), ("once", 0, 1, 0)]
+        ):
+            first_version.execute(
+                "INSERT INTO lastcall_job (n, id, lane, status, priority, lost_in_a_row, steps_at_last_loss,"
+                " max_lost, max_attempts, created_at, args) VALUES (?, ?, 1, 'queued', 0, ?, ?, ?, 100, 0, '[]')",
+                (number, id, lost_in_a_row, at_last_loss, max_lost),
+            )
+            first_version.execute(
+                "INSERT INTO lastcall_step (job, key, status, policy, main, attempt, started_at)"
+                " VALUES (?, 'one', 'completed', 'replay', 1, 1, 0)",
+                (number,),
+            )
+    async with opened(path) as engine:
+        claimed = []
+        for worker in "uvw":
+            await engine.join(a_worker(worker))
+            request = ClaimRequest(worker, 100, {("work", ""): None})
+            claimed.append([job.id for job in (await engine.claim(request)).jobs])
+    assert claimed == [["a"], ["b"], ["fresh", "got further", "once"]]
