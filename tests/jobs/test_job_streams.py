@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from lastcall import ShutdownPlan, TaskManager
 from lastcall.exceptions import BadDeclaration, BadResult, PayloadTooLarge, StreamClosed
 from lastcall.jobs import Context, Job, Jobs
 from lastcall.streams import TextView, follow
 from tests.jobs.conftest import Store
-from tests.jobs.running import AT_ONCE, PATIENCE_SECONDS, Faulty, ended, eventually, set_within
+from tests.jobs.running import AT_ONCE, PATIENCE_SECONDS, Faulty, ended, eventually, outcomes, set_within
 
 
 async def entries(job: Job[Any]) -> list[tuple[str, Any]]:
@@ -335,3 +336,37 @@ async def test_a_lost_attempt_writes_nothing(store: Store) -> None:
             assert await other.job(job.id).text("answer") == "attempt 2"
             assert not any("stale" in text for text in await texts(other.job(job.id)))
     assert reasons == ["lease_lost"]
+
+
+@pytest.mark.parametrize("inside_a_step", [True, False])
+async def test_a_stream_that_goes_on_is_handed_over_in_the_middle(store: Store, inside_a_step: bool) -> None:
+    """The worker stops while a long answer is written: it leaves at the next word, not at the deadline, and another
+    worker says the rest; no word is lost or said twice, and nothing is taken back."""
+    jobs, other = store.jobs(), store.jobs()
+    speaking, told = asyncio.Event(), asyncio.Event()
+
+    async def speak(ctx: Context) -> str:
+        async with ctx.stream(policy="replay" if inside_a_step else "continue") as out:
+            for n in range(len(out.text_so_far.split()), 200):
+                await out.write(f"{n} ")
+                if n == 20:
+                    speaking.set()
+                    await told.wait()
+            return out.text_so_far
+
+    async def work(ctx: Context) -> str:
+        return await ctx.step(speak, ctx, policy="continue", name="s") if inside_a_step else await speak(ctx)
+
+    first, _second = (each.task(work) for each in (jobs, other))
+    async with other:
+        async with TaskManager(plan=ShutdownPlan(drain=600)) as own, jobs.worker(manager=own):
+            job = await first.submit()
+            await set_within(speaking)
+            own.begin_shutdown()
+            told.set()
+        handle = other.job(job.id)
+        assert await outcomes(handle) == ["handed_over (shutdown)"]
+        async with other.worker():
+            assert await handle.result(PATIENCE_SECONDS) == "".join(f"{n} " for n in range(200))
+        assert await handle.text("answer") == "".join(f"{n} " for n in range(200))
+        assert not [type for type, _ in await entries(handle) if type.endswith(".reset")]

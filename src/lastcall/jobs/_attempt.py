@@ -138,6 +138,21 @@ class Holding:
         self._attempt.consider_unwinding()
 
 
+class Released:
+    """The inverse of `Holding`: inside it, one of those who hold says that it may be cut here."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        self._attempt.in_flight -= 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._attempt.in_flight += 1
+
+
 class Attempt:
     __slots__ = (
         "_held_back",

@@ -315,9 +315,11 @@ class Context:
             )
         attempt, step = self._attempt, running_step.get()
         if step is not None and step.job_id == self.job_id:
-            before = step.text_so_far(name)
-            return OutStream(attempt, outgoing_of(attempt), name, step.key, _at_once(before))
-        return OutStream(attempt, outgoing_of(attempt), name, None, partial(reopened, attempt, name, policy))
+            begin, key, policy = _at_once(step.text_so_far(name)), step.key, step.policy
+        else:
+            begin, key = partial(reopened, attempt, name, policy), None
+        goes_on = policy is StepPolicy.CONTINUE
+        return OutStream(attempt, outgoing_of(attempt), name, key, begin, goes_on=goes_on)
 
 
 def _at_once(text: str) -> Callable[[], Awaitable[str]]:

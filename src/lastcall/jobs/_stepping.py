@@ -37,10 +37,11 @@ class CurrentStep:
     For a step of policy `continue` that was cut off, `so_far` and `text_so_far` tell how far it had come.
     """
 
-    __slots__ = ("_told", "attempt", "idempotency_key", "job_id", "key")
+    __slots__ = ("_told", "attempt", "idempotency_key", "job_id", "key", "policy")
 
-    def __init__(self, key: str, attempt: Attempt, told: Sequence[EventRow]) -> None:
+    def __init__(self, key: str, policy: StepPolicy, attempt: Attempt, told: Sequence[EventRow]) -> None:
         self.key = key
+        self.policy = policy
         self.job_id = attempt.claimed.id
         self.attempt = attempt.claimed.attempt
         self.idempotency_key = f"{attempt.claimed.id}/{key}"
@@ -183,7 +184,7 @@ async def _run_step(
 ) -> Any:
     main = attempt.in_main_task
     began = time.monotonic()
-    token = running_step.set(CurrentStep(key, attempt, so_far))
+    token = running_step.set(CurrentStep(key, policy, attempt, so_far))
     try:
         await _probe(attempt, "before", key)
         value, cancelled = await _call(attempt, fn, args)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from ..exceptions import BadResult, StreamClosed
-from ._attempt import Attempt
+from ._attempt import Attempt, Released
 from ._codec import dump_plain
 from ._outgoing import Outgoing, emit
 from ._rows import NewEvent
@@ -32,7 +32,7 @@ class OutStream:
                 await out.write(token)
     """
 
-    __slots__ = ("_attempt", "_begin", "_is_open", "_outgoing", "_pieces", "_step", "name")
+    __slots__ = ("_attempt", "_begin", "_goes_on", "_is_open", "_outgoing", "_pieces", "_step", "name")
 
     def __init__(
         self,
@@ -41,12 +41,15 @@ class OutStream:
         name: str,
         step: str | None,
         begin: Callable[[], Awaitable[str]],
+        *,
+        goes_on: bool,
     ) -> None:
         self.name = name
         self._attempt = attempt
         self._outgoing = outgoing
         self._step = step
         self._begin = begin
+        self._goes_on = goes_on
         self._pieces: list[str] = []
         self._is_open = False
 
@@ -71,7 +74,7 @@ class OutStream:
             return
         self._pieces.append(text)
         await self._outgoing.put_text(self.name, self._step, text, size)
-        await self._park_if_lost()
+        await self._leave_if_asked()
 
     async def send(self, data: Any) -> None:
         """Append anything JSON can hold, in its place among the text. As `write`."""
@@ -81,7 +84,7 @@ class OutStream:
             dump_plain({"stream": self.name, "data": data}, what), what
         )
         await self._outgoing.put(NewEvent("stream.data", told, self._step))
-        await self._park_if_lost()
+        await self._leave_if_asked()
 
     async def flush(self) -> None:
         """Return when everything written so far is stored."""
@@ -120,6 +123,17 @@ class OutStream:
                 f"the stream {self.name!r} of {self._attempt!r} is not open; write inside `async with ctx.stream(...)`"
             )
         self._attempt.enter()
+
+    async def _leave_if_asked(self) -> None:
+        """What goes on where it stood loses nothing by being handed over in the middle, and its readers wait less."""
+        attempt = self._attempt
+        if self._goes_on and attempt.told_to_stop and not attempt.is_cancelled:
+            if self._step is None:
+                await attempt.checkpoint()
+            else:
+                with Released(attempt):  # the step around it holds the attempt
+                    await attempt.checkpoint()
+        await self._park_if_lost()
 
     async def _park_if_lost(self) -> None:
         if self._attempt.lost:

@@ -16,15 +16,11 @@ _BUFFER = 65536
 _PATIENCE_SECONDS = 60.0
 
 
-class Refused(Exception):
-    """A status that a browser would not come back after."""
-
-
 class EventSource:
     """Reads one path until the event `end`.
 
-    `entries`: what came with a number. `connections`: how often it connected. `gaps_seconds`: from each loss of a
-    connection to the next entry.
+    `refused_with`: the status that ended it. `entries`: what came with a number. `connections`: how often it
+    connected. `gaps_seconds`: from each loss of a connection to the next entry.
     """
 
     def __init__(self, port: int, path: str) -> None:
@@ -33,6 +29,7 @@ class EventSource:
         self.entries: list[dict[str, Any]] = []
         self.connections = 0
         self.ended = False
+        self.refused_with: int | None = None
         self.gaps_seconds: list[float] = []
         self._lost_at: float | None = None
         self._last_id = ""
@@ -54,13 +51,17 @@ class EventSource:
         try:
             self.connections += 1
             connection = h11.Connection(h11.CLIENT)
-            headers = [("Host", "test"), ("Accept", "text/event-stream")]
+            headers = [("Host", f"127.0.0.1:{self.port}"), ("Accept", "text/event-stream")]
             if self._last_id:
                 headers.append(("Last-Event-ID", self._last_id))
             request = connection.send(h11.Request(method="GET", target=self.path, headers=headers))
             writer.write((request or b"") + (connection.send(h11.EndOfMessage()) or b""))
-            async for lines in _events(connection, reader):
-                self._dispatch(lines)
+            async for told in _events(connection, reader):
+                if isinstance(told, int):
+                    self.ended = True
+                    self.refused_with = None if told == 204 else told
+                else:
+                    self._dispatch(told)
         finally:
             writer.close()
 
@@ -89,7 +90,8 @@ class EventSource:
                 self.ended = True
 
 
-async def _events(connection: h11.Connection, reader: asyncio.StreamReader) -> AsyncIterator[list[str]]:
+async def _events(connection: h11.Connection, reader: asyncio.StreamReader) -> AsyncIterator[list[str] | int]:
+    """The lines of each event; or a status that a browser does not come back after."""
     pending = b""
     while True:
         event = connection.next_event()
@@ -97,7 +99,8 @@ async def _events(connection: h11.Connection, reader: asyncio.StreamReader) -> A
             connection.receive_data(await reader.read(_BUFFER))
         elif isinstance(event, h11.Response):
             if event.status_code != 200:
-                raise Refused(f"status {event.status_code}")
+                yield event.status_code
+                return
         elif isinstance(event, h11.Data):
             *whole, pending = (pending + bytes(event.data)).split(b"\n\n")
             for block in whole:

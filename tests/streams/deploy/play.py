@@ -160,7 +160,9 @@ class Play:
                 broken.append(f"job {id}: its text is not what it said")
             for reader in readers[n * per_stream : (n + 1) * per_stream]:
                 seen = [(entry["seq"], entry["type"], entry["attempt"]) for entry in reader.entries]
-                if seen != [(entry.seq, entry.type, entry.attempt) for entry in log]:
+                if reader.refused_with is not None:
+                    broken.append(f"a reader of {id} was sent away with {reader.refused_with}")
+                elif seen != [(entry.seq, entry.type, entry.attempt) for entry in log]:
                     broken.append(f"a reader of {id} was told {len(seen)} of {len(log)} entries")
                 elif _text(reader) != expected:
                     broken.append(f"a reader of {id} shows another text")
