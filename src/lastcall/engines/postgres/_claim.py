@@ -29,27 +29,32 @@ _ASK_SOON_SECONDS = 0.02
 
 _NEXT_DUE = """least((SELECT min(due_at) FROM lastcall.job WHERE status = 'scheduled'),
     (SELECT min(due_at) FROM lastcall.wait WHERE due_at IS NOT NULL))"""
-# $1 now, $2 worker, $3 claim, $4 tasks, $5 versions, $6 room of each task, $7 limit, $8 queues, $9 whatever is due
+# $1 now, $2 worker, $3 claim, $4 tasks, $5 versions, $6 room of each task, $7 limit, $8 queues, $9 whatever is due,
+# $10 whether there are suspects or not
 _LANES = """lanes AS MATERIALIZED (SELECT lane.*, known.room FROM lastcall.lane
     JOIN unnest($4::text[], $5::text[], $6::int[]) AS known (task, version, room)
     ON lane.task = known.task AND lane.version = known.version
     WHERE $8::text[] IS NULL OR lane.queue = ANY($8::text[]))"""
-_CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS due_at),
+_CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS due_at,
+        EXISTS (SELECT FROM lastcall.job WHERE suspect AND status IN ('queued', 'running')) AS suspects),
     me AS MATERIALIZED (SELECT 1 FROM lastcall.worker WHERE id = $2 FOR KEY SHARE), {_LANES},
     found AS MATERIALIZED (SELECT best.n, best.priority, lanes.room, lanes.queue, lanes.task, lanes.version,
         row_number() OVER (PARTITION BY lanes.task ORDER BY best.priority DESC, best.n) AS place
         FROM lanes CROSS JOIN LATERAL (SELECT n, priority FROM lastcall.job
-            WHERE job.lane = lanes.id AND status = 'queued' AND NOT held
+            WHERE job.lane = lanes.id AND status = 'queued' AND NOT held AND {{which}}
             ORDER BY priority DESC, n LIMIT lanes.room FOR UPDATE SKIP LOCKED) AS best
         WHERE EXISTS (SELECT FROM me)
-        AND ($9::bool OR NOT coalesce((SELECT due_at <= now FROM moment), false))),
+        AND ($9::bool OR NOT coalesce((SELECT due_at <= now FROM moment), false))
+        AND ($10::bool OR NOT (SELECT suspects FROM moment))),
     best AS MATERIALIZED (SELECT * FROM found WHERE place <= room ORDER BY priority DESC, n LIMIT $7::int),
     taken AS (UPDATE lastcall.job SET status = 'running', attempt = attempt + 1, worker = $2, claim = $3::bigint,
         started_at = (SELECT now FROM moment) FROM best WHERE job.n = best.n
         RETURNING job.*, best.queue, best.task, best.version)
-    SELECT moment.now, moment.due_at AS next_due_at, EXISTS (SELECT FROM me) AS joined, taken.*,
+    SELECT moment.now, moment.suspects, moment.due_at AS next_due_at, EXISTS (SELECT FROM me) AS joined, taken.*,
         taken.attempt > 1 AND EXISTS (SELECT FROM lastcall.step WHERE step.job = taken.n) AS has_steps
     FROM moment LEFT JOIN taken ON true ORDER BY taken.priority DESC, taken.n"""
+_CLAIM_BEST = _CLAIM.format(which="NOT suspect")
+_CLAIM_SUSPECT = _CLAIM.format(which="suspect")
 _TAKEN = """SELECT job.*, lane.queue, lane.task, lane.version,
     EXISTS (SELECT FROM lastcall.step WHERE step.job = job.n) AS has_steps FROM lastcall.job
     JOIN lastcall.lane ON lane.id = job.lane WHERE worker = $1 AND status = 'running' AND claim = $2::bigint
@@ -57,7 +62,12 @@ _TAKEN = """SELECT job.*, lane.queue, lane.task, lane.version,
 _LEFT = """SELECT EXISTS (SELECT FROM lastcall.lane JOIN unnest($1::text[], $2::text[]) AS known (task, version)
     ON lane.task = known.task AND lane.version = known.version
     WHERE ($3::text[] IS NULL OR lane.queue = ANY($3::text[])) AND EXISTS (SELECT FROM lastcall.job
-    WHERE job.lane = lane.id AND status = 'queued' AND NOT held))"""
+    WHERE job.lane = lane.id AND status = 'queued' AND NOT held AND {which}))"""
+_LEFT_OTHERS = _LEFT.format(which="NOT suspect")
+_LEFT_SUSPECTS = _LEFT.format(which="suspect")
+_HOLDS = """SELECT count(*) > 0 AS anything, coalesce(bool_or(suspect), false) AS a_suspect FROM lastcall.job
+    WHERE worker = $1 AND status = 'running'"""
+_LOCK_WORKER = "SELECT 1 FROM lastcall.worker WHERE id = $1 FOR NO KEY UPDATE"
 
 _WHAT_IS_DUE = f"""SELECT {NOW} AS now,
     EXISTS (SELECT FROM lastcall.job WHERE status = 'scheduled' AND due_at <= {NOW}) AS jobs,
@@ -91,11 +101,14 @@ class Call(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one try of a claim brought. `due`: nothing was taken, because something is due and must be put in line."""
+    """What one try of a claim brought. `due`: nothing was taken, because something is due and must be put in line;
+    `suspects`: because there are suspects, which need a closer look."""
 
     jobs: list[Claimed]
     next_due_seconds: float | None
-    due: bool
+    due: bool = False
+    suspects: bool = False
+    suspect_waits: bool = False
 
 
 class _Limited(NamedTuple):
@@ -104,6 +117,14 @@ class _Limited(NamedTuple):
     room: int
     slots: int
     bucket: Bucket | None
+
+
+class _Terms(NamedTuple):
+    """What a try goes by: the room of the tasks that have limits, and whether what is due or suspect matters."""
+
+    rooms: dict[str, int]
+    anyhow: bool
+    beside_suspects: bool = False
 
 
 def limited_tasks(request: ClaimRequest) -> dict[str, TaskLimits]:
@@ -120,11 +141,11 @@ async def queued_of(store: Store, tasks: list[str]) -> list[str]:
     return [task for (task,) in await store.rows(_QUEUED_TASKS, tasks)]
 
 
-async def claim_plain(store: Store, call: Call, *, anyhow: bool, without: Iterable[str]) -> Step:
+async def claim_plain(store: Store, call: Call, without: Iterable[str], *, anyhow: bool) -> Step:
     """Take the best, in one statement. `without`: tasks of which nothing is queued. `anyhow`: whatever is due."""
     if store.again and (jobs := await taken_by(store, call)):
-        return Step(jobs, 0.0, False)
-    return await _take(store, call, dict.fromkeys(without, 0), anyhow)
+        return Step(jobs, 0.0)
+    return await _take(store, call, _Terms(dict.fromkeys(without, 0), anyhow))
 
 
 async def taken_by(store: Store, call: Call) -> list[Claimed]:
@@ -133,43 +154,74 @@ async def taken_by(store: Store, call: Call) -> list[Claimed]:
     return [_claimed(row) for row in rows]
 
 
-async def claim_limited(
+async def claim_carefully(
     store: Store, call: Call, tasks: dict[str, TaskLimits], without: Iterable[str], *, anyhow: bool
 ) -> Step:
-    """Take the best, of each of these tasks no more than it has room for, and none `without`; in a transaction."""
+    """Take a suspect alone, or the best: of each of these tasks no more than it has room for, and none `without`.
+
+    In a transaction. What the worker holds is looked at under the lock of its row, so that no other claim of it comes
+    between.
+    """
+    request = call.request
     await store.lock_tasks(tasks)
-    limited = {task: await _room(store, task, limits, call.request.limit) for task, limits in tasks.items()}
-    rooms = {task: one.room for task, one in limited.items()}
-    step = await _take(store, call, {**rooms, **dict.fromkeys(without, 0)}, anyhow)
+    if await store.row(_LOCK_WORKER, request.worker_id) is None:
+        return await _take(store, call._replace(request=request._replace(limit=0)), _Terms({}, anyhow))
+    limited = {task: await _room(store, task, limits, request.limit) for task, limits in tasks.items()}
+    rooms = {**{task: one.room for task, one in limited.items()}, **dict.fromkeys(without, 0)}
+    holds = await store.row(_HOLDS, request.worker_id)
+    terms = _Terms(rooms, anyhow, beside_suspects=True)
+    idle = not holds["anything"]
+    step = Step([], None)
+    if idle and request.limit > 0:
+        step = await _take(store, call, terms, suspect=True)
+    if not step.jobs and not step.due:
+        alone = holds["a_suspect"]
+        rest = call._replace(request=request._replace(limit=0)) if alone else call
+        step = await _take(store, rest, terms)
+    else:
+        alone = True
     if step.due:
         return step
-    full = len(step.jobs) == call.request.limit
+    full = alone or len(step.jobs) >= request.limit
     next_due = step.next_due_seconds
     for task, one in limited.items():
         count = sum(job.task == task for job in step.jobs)
-        seconds = await _pay(store, call.request, task, one, count, full)
-        next_due = _sooner(next_due, seconds)
-    return step._replace(next_due_seconds=next_due)
+        next_due = _sooner(next_due, await _pay(store, request, task, one, count, full, idle))
+    waits = (not idle or bool(step.jobs)) and await _is_left(store, _LEFT_SUSPECTS, request, request.tasks)
+    return step._replace(next_due_seconds=next_due, suspect_waits=waits)
 
 
-async def _take(store: Store, call: Call, rooms: dict[str, int], anyhow: bool) -> Step:
-    request = call.request
-    limit = max(0, request.limit)
+async def _take(store: Store, call: Call, terms: _Terms, *, suspect: bool = False) -> Step:
+    request, rooms = call.request, terms.rooms
+    limit = min(1, request.limit) if suspect else max(0, request.limit)
     tasks, versions = [task for task, _ in request.tasks], [version for _, version in request.tasks]
     queues = None if request.queues is None else list(request.queues)
-    room = [min(rooms.get(task, limit), limit) for task in tasks]
+    room = [max(0, min(rooms.get(task, limit), limit)) for task in tasks]
     rows = await store.rows(
-        _CLAIM, store.now, request.worker_id, call.number, tasks, versions, room, limit, queues, anyhow
-    )
-    now, next_due_at = rows[0]["now"], rows[0]["next_due_at"]
-    due = next_due_at is not None and next_due_at <= now and not anyhow
+        _CLAIM_SUSPECT if suspect else _CLAIM_BEST, store.now, request.worker_id, call.number, tasks, versions,
+        room, limit, queues, terms.anyhow, terms.beside_suspects,
+    )  # fmt: skip
+    first = rows[0]
+    now, next_due_at = first["now"], first["next_due_at"]
+    if next_due_at is not None and next_due_at <= now and not terms.anyhow:
+        return Step([], None, due=True)
+    if first["suspects"] and not terms.beside_suspects:
+        return Step([], None, suspects=True)
     jobs = [_claimed(row) for row in rows if row["n"] is not None]
     seconds = None if next_due_at is None else max(0.0, next_due_at - now)
-    if rows[0]["joined"] and not due and len(jobs) < limit:
-        free = [(task, version) for task, version in request.tasks if rooms.get(task, limit) == limit]
-        if free and await store.value(_LEFT, *map(list, zip(*free, strict=True)), queues):
+    if first["joined"] and not suspect and len(jobs) < limit:
+        free = [known for known in request.tasks if rooms.get(known[0], limit) >= limit]
+        if await _is_left(store, _LEFT_OTHERS, request, free):
             seconds = _sooner(seconds, _ASK_SOON_SECONDS)
-    return Step(jobs, seconds, due)
+    return Step(jobs, seconds)
+
+
+async def _is_left(store: Store, left: str, request: ClaimRequest, known: Iterable[tuple[str, str]]) -> bool:
+    """Whether anything is in line for these tasks and versions."""
+    pairs = list(known)
+    queues = None if request.queues is None else list(request.queues)
+    tasks, versions = [task for task, _ in pairs], [version for _, version in pairs]
+    return bool(pairs) and bool(await store.value(left, tasks, versions, queues))
 
 
 def _sooner(first: float | None, second: float | None) -> float | None:
@@ -196,9 +248,10 @@ async def _room(store: Store, task: str, limits: TaskLimits, room: int) -> _Limi
 
 
 async def _pay(
-    store: Store, request: ClaimRequest, task: str, limited: _Limited, count: int, full: bool
+    store: Store, request: ClaimRequest, task: str, limited: _Limited, count: int, full: bool, idle: bool
 ) -> float | None:
-    """Take the tokens of those that start; when the next one will be there, if it is what jobs wait for."""
+    """Take the tokens of those that start; when the next one will be there, if it is what jobs wait for, or suspects
+    for an `idle` worker."""
     tokens = limited.bucket
     if tokens is None:
         return None
@@ -206,11 +259,12 @@ async def _pay(
         tokens = await take_tokens(store, task, tokens, count)
     if full or tokens.whole or limited.slots <= count:
         return None
-    versions = [version for known, version in request.tasks if known == task]
-    queues = None if request.queues is None else list(request.queues)
-    if not await store.value(_LEFT, [task] * len(versions), versions, queues):
-        return None
-    return tokens.next_seconds
+    known = [pair for pair in request.tasks if pair[0] == task]
+    if await _is_left(store, _LEFT_OTHERS, request, known):
+        return tokens.next_seconds
+    if idle and await _is_left(store, _LEFT_SUSPECTS, request, known):
+        return tokens.next_seconds
+    return None
 
 
 # --- what is due ---------------------------------------------------------------------------------------

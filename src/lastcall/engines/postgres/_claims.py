@@ -16,7 +16,7 @@ from ...jobs._rows import ClaimRequest, ClaimResult
 from ._claim import (
     Call,
     Step,
-    claim_limited,
+    claim_carefully,
     claim_plain,
     draw,
     limited_tasks,
@@ -64,7 +64,7 @@ class Claims:
         del self._in_doubt[request.worker_id]
         if step.jobs:
             self._on_written()
-        return ClaimResult(step.jobs, step.next_due_seconds)
+        return ClaimResult(step.jobs, step.next_due_seconds, step.suspect_waits)
 
     async def _take(self, database: Database, call: Call) -> Step:
         step = await self._try(database, call, anyhow=False)
@@ -79,10 +79,12 @@ class Claims:
     async def _try(self, database: Database, call: Call, *, anyhow: bool) -> Step:
         limited = limited_tasks(call.request)
         queued = await database.read(lambda store: queued_of(store, list(limited))) if limited else []
-        if not queued:
-            return await database.write(
-                lambda store: claim_plain(store, call, anyhow=anyhow, without=limited)
-            )
         tasks = {task: limited[task] for task in queued}
         others = limited.keys() - tasks.keys()
-        return await database.transact(lambda store: claim_limited(store, call, tasks, others, anyhow=anyhow))
+        if not queued:
+            step = await database.write(lambda store: claim_plain(store, call, others, anyhow=anyhow))
+            if not step.suspects:
+                return step
+        return await database.transact(
+            lambda store: claim_carefully(store, call, tasks, others, anyhow=anyhow)
+        )

@@ -38,14 +38,14 @@ _COMPLETE_ALL = f"""WITH mine AS MATERIALIZED (SELECT job.n, job.tied, ends.resu
     JOIN unnest($3::text[], $4::int[], $5::text[]) AS ends (id, attempt, result)
     ON job.id = ends.id AND job.attempt = ends.attempt
     WHERE job.status = 'running' ORDER BY job.n FOR UPDATE OF job),
-    done AS (UPDATE lastcall.job SET status = 'completed', result = mine.result, ended_at = {NOW},
+    done AS (UPDATE lastcall.job SET status = 'completed', suspect = false, result = mine.result, ended_at = {NOW},
     expires_at = {NOW} + coalesce(retention_seconds, $2::float8) FROM mine WHERE job.n = mine.n
     AND (SELECT count(*) = cardinality($3::text[]) AND NOT bool_or(tied) FROM mine) RETURNING 1)
     SELECT count(*) FROM done"""
 # After a lost answer: those that this very attempt has completed.
 _COMPLETED_BY = """SELECT count(*) FROM lastcall.job JOIN unnest($1::text[], $2::int[]) AS ends (id, attempt)
     ON job.id = ends.id AND job.attempt = ends.attempt WHERE job.status = 'completed'"""
-_COMPLETE = """UPDATE lastcall.job SET status = 'completed', result = $2, ended_at = $3,
+_COMPLETE = """UPDATE lastcall.job SET status = 'completed', suspect = false, result = $2, ended_at = $3,
     expires_at = $3 + coalesce(retention_seconds, $4::float8) WHERE n = $1"""
 _RUNNING = """SELECT n, id, attempt, worker, started_at, cancel_reason, limit_key, failures, lost, lost_in_a_row,
     steps_at_last_loss, max_lost, max_attempts FROM lastcall.job"""
@@ -55,12 +55,13 @@ _OF_NOBODY = f"""{_RUNNING} WHERE status = 'running'
     AND NOT EXISTS (SELECT FROM lastcall.worker WHERE worker.id = job.worker) ORDER BY n"""
 _HISTORY = """INSERT INTO lastcall.attempt (job, attempt, worker, started_at, ended_at, outcome, reason, error)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
-_END = """UPDATE lastcall.job SET status = $2, held = false, due_at = NULL, error = $3, cancel_reason = $4,
-    ended_at = $5, expires_at = $5 + coalesce(retention_seconds, $6::float8) WHERE n = $1"""
+_END = """UPDATE lastcall.job SET status = $2, held = false, suspect = false, due_at = NULL, error = $3,
+    cancel_reason = $4, ended_at = $5, expires_at = $5 + coalesce(retention_seconds, $6::float8) WHERE n = $1"""
 _CHARGE = "UPDATE lastcall.job SET failures = failures + 1 WHERE n = $1"
 _SCHEDULE = "UPDATE lastcall.job SET status = 'scheduled', due_at = $2, worker = NULL WHERE n = $1"
 _WAIT = "UPDATE lastcall.job SET status = 'waiting', worker = NULL WHERE n = $1"
-_LOSE = "UPDATE lastcall.job SET lost = lost + 1, lost_in_a_row = $2, steps_at_last_loss = $3 WHERE n = $1"
+_LOSE = """UPDATE lastcall.job SET lost = lost + 1, lost_in_a_row = $2, steps_at_last_loss = $3, suspect = $4
+    WHERE n = $1"""
 _COMPLETED_STEPS = "SELECT count(*) FROM lastcall.step WHERE job = $1 AND status = 'completed'"
 
 
@@ -223,7 +224,7 @@ async def _lose(store: Store, job: Running) -> JobStatus:
         )
     )
     await _write_history(store, job, AttemptOutcome.LOST, None, None)
-    await store.rows(_LOSE, job.n, after.lost_in_a_row, steps)
+    await store.rows(_LOSE, job.n, after.lost_in_a_row, steps, after.suspect)
     if after.status is JobStatus.QUEUED:
         await requeue(store, job.n)
     else:

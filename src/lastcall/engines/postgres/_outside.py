@@ -20,7 +20,7 @@ _STATUS = "SELECT status FROM lastcall.job WHERE n = $1"
 # The first reason stays.
 _ASK = """UPDATE lastcall.job SET cancel_reason = coalesce(cancel_reason, $2)
     WHERE id = $1 AND status = 'running' RETURNING 1"""
-_RESET = """UPDATE lastcall.job SET failures = 0, lost = 0, lost_in_a_row = 0, steps_at_last_loss = 0,
+_RESET = """UPDATE lastcall.job SET failures = 0, lost = 0, lost_in_a_row = 0, steps_at_last_loss = 0, suspect = false,
     cancel_reason = NULL, error = NULL, result = NULL, ended_at = NULL, expires_at = NULL WHERE n = $1"""
 _KEEP_MESSAGE = "INSERT INTO lastcall.message (job, name, data) VALUES ($1, $2, $3)"
 _DELETE = """, events AS (DELETE FROM lastcall.event WHERE job IN (SELECT n FROM gone)),

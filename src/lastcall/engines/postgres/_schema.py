@@ -52,6 +52,7 @@ _VERSION_1 = (
         last_seq int NOT NULL DEFAULT 0,
         held bool NOT NULL DEFAULT false,
         tied bool NOT NULL DEFAULT false,
+        suspect bool NOT NULL DEFAULT false,
         status text COLLATE "C" NOT NULL,
         id text COLLATE "C" NOT NULL CONSTRAINT job_id UNIQUE,
         worker text COLLATE "C",
@@ -66,7 +67,10 @@ _VERSION_1 = (
         args text NOT NULL,
         result text,
         error text) {_BUSY}""",
-    """CREATE INDEX job_claim ON lastcall.job (lane, priority DESC, n) WHERE status = 'queued' AND NOT held""",
+    """CREATE INDEX job_claim ON lastcall.job (lane, priority DESC, n)
+        WHERE status = 'queued' AND NOT held AND NOT suspect""",
+    # Nearly always empty, and then nothing more is asked about suspects.
+    "CREATE INDEX job_suspect ON lastcall.job (status, lane, priority DESC, n) WHERE suspect",
     "CREATE INDEX job_running ON lastcall.job (worker) WHERE status = 'running'",
     "CREATE INDEX job_due ON lastcall.job (due_at) WHERE status = 'scheduled'",
     "CREATE INDEX job_aside ON lastcall.job (status, n) WHERE status IN ('waiting', 'failed', 'cancelled')",

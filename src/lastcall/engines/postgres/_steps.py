@@ -25,7 +25,9 @@ _RECORD = f"""WITH mine AS MATERIALIZED (SELECT job.n, job.attempt, new.* FROM l
     value, error FROM mine ORDER BY at
     ON CONFLICT (job, key) DO UPDATE SET status = excluded.status, policy = excluded.policy, main = excluded.main,
     attempt = excluded.attempt, started_at = excluded.started_at, ended_at = excluded.ended_at,
-    value = excluded.value, error = excluded.error WHERE step.status <> 'completed')
+    value = excluded.value, error = excluded.error WHERE step.status <> 'completed' RETURNING job, status),
+    acquitted AS (UPDATE lastcall.job SET suspect = false
+    WHERE suspect AND n IN (SELECT job FROM written WHERE status = 'completed'))
     SELECT at FROM mine"""
 _APPEND = f"""WITH calls AS (SELECT * FROM unnest($2::text[], $3::int[], $4::int[], $5::text[])
     AS calls (id, fence, count, progress)),
@@ -33,7 +35,8 @@ _APPEND = f"""WITH calls AS (SELECT * FROM unnest($2::text[], $3::int[], $4::int
     WHERE calls.fence IS NULL OR (job.attempt = calls.fence AND job.status = 'running')
     ORDER BY job.n FOR UPDATE OF job),
     numbered AS (UPDATE lastcall.job SET last_seq = last_seq + mine.count,
-    progress = coalesce(mine.progress, job.progress) FROM mine WHERE job.n = mine.n RETURNING job.n, job.id, job.last_seq, mine.count, mine.fence),
+    progress = coalesce(mine.progress, job.progress) FROM mine WHERE job.n = mine.n
+    RETURNING job.n, job.id, job.last_seq, mine.count, mine.fence),
     written AS (INSERT INTO lastcall.event (job, seq, attempt, at, step, type, data)
     SELECT numbered.n, numbered.last_seq - numbered.count + new.place, coalesce(numbered.fence, 0), {NOW}, new.step,
     new.type, new.data FROM numbered JOIN unnest($6::text[], $7::int[], $8::text[], $9::text[], $10::text[])

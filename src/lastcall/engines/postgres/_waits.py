@@ -37,10 +37,13 @@ _BEGIN_JOBS = """INSERT INTO lastcall.wait_job (job_id, wait, ended) SELECT DIST
 _MARK = "UPDATE lastcall.wait_job SET ended = $2 WHERE job_id = ANY($1::text[]) AND ended <> $2"
 _MESSAGE = "SELECT n, data FROM lastcall.message WHERE job = $1 AND name = $2 ORDER BY n LIMIT 1"
 _DROP_MESSAGE = "DELETE FROM lastcall.message WHERE n = $1"
-_COMPLETE = """INSERT INTO lastcall.step AS step (job, key, status, policy, main, attempt, started_at, ended_at, value)
+# With it, the job has got further: it is no suspect any more.
+_COMPLETE = """WITH done AS (INSERT INTO lastcall.step AS step
+    (job, key, status, policy, main, attempt, started_at, ended_at, value)
     VALUES ($1, $2, $3, $4, true, (SELECT attempt FROM lastcall.job WHERE n = $1), $5, $6, $7)
     ON CONFLICT (job, key) DO UPDATE SET status = excluded.status, ended_at = excluded.ended_at,
-    value = excluded.value, error = NULL WHERE step.status <> 'completed'"""
+    value = excluded.value, error = NULL WHERE step.status <> 'completed' RETURNING job)
+    UPDATE lastcall.job SET suspect = false WHERE suspect AND n IN (SELECT job FROM done)"""
 _DROP = "WITH gone AS (DELETE FROM lastcall.wait_job WHERE wait = $1) DELETE FROM lastcall.wait WHERE n = $1"
 _WAITING = "SELECT limit_key FROM lastcall.job WHERE n = $1 AND status = 'waiting'"
 _ROW = "SELECT n, job, step, kind, created_at FROM lastcall.wait"
