@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager, aclosing
+from typing import Any, NamedTuple, NoReturn, cast
 
 from .._core._clock import check_seconds
 from ..exceptions import (
@@ -263,11 +263,13 @@ class Stream:
         entries = [_entry(row.content_type, entry) for entry in page.entries]
         return LogPage(entries, row.first, row.last, row.closed)
 
-    async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
+    async def follow(self, after: int = 0) -> AsyncGenerator[Entry, None]:
         """The entries behind `after`, then those that come, until it is closed. Raises as `read`, also later."""
-        async for entries in follow(self, after):
-            for entry in entries:
-                yield entry
+        # Closed here: left to the collector, it would stay among those who wait.
+        async with aclosing(cast("AsyncGenerator[list[Entry], None]", follow(self, after))) as pages:
+            async for entries in pages:
+                for entry in entries:
+                    yield entry
 
     async def snapshot(self) -> dict[str, Any]:
         """How it stands, as JSON."""
