@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from .._core._state import StopReason
-from ..exceptions import JobCancelled, JobFailed, KeyConflict, UnknownJob, UnknownRun
+from ..exceptions import BudgetExceeded, JobCancelled, JobFailed, KeyConflict, UnknownJob, UnknownRun
 from ..jobs import Context, Job, JobInfo, Jobs, JobStatus
 from ..jobs._attempt import persist
 from ..jobs._ids import new_id
@@ -77,6 +77,7 @@ class JobRuns:
             version=version,
             queue=name,
             retries=retries,
+            give_up_on=BudgetExceeded,  # tried again, it would buy the same once more
             concurrency=limits.concurrency,
             concurrency_key=None if limits.concurrency_per_user is None else _limit_key,
             concurrency_per_key=limits.concurrency_per_user or 1,
