@@ -13,7 +13,7 @@ CANDIDATES = $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 pytho
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help test demo lint types check fix bench chaos clean
+.PHONY: help test demo lint types check fix bench chaos stream-deploy clean
 
 help:
 	@echo 'make test    the tests, on every CPython found  (ARGS="--only 3.12 -- -k drain")'
@@ -24,6 +24,7 @@ help:
 	@echo 'make fix     repair what lint can repair'
 	@echo 'make bench   the measurements                   (ARGS: handed on)'
 	@echo 'make chaos   workers killed at random, 10 min   (ARGS="--seconds 60 --seed 7")'
+	@echo 'make stream-deploy  readers, servers replaced (ARGS="--kills 50 --seed 7")'
 	@echo 'make clean   remove the environments and caches'
 
 test: $(VENV)/.installed
@@ -51,6 +52,9 @@ bench: $(VENV)/.installed
 
 chaos: $(VENV)/.installed
 	@exec $(VENV)/bin/python scripts/chaos.py $(ARGS)
+
+stream-deploy: $(VENV)/.installed
+	@exec $(VENV)/bin/python scripts/stream_deploy.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-demo $(VENV)-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
