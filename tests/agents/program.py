@@ -1,7 +1,7 @@
 """A program with a queue of an agent, which tests stop and kill.
 
 `python -m tests.agents.program durable DATABASE FOLDER` works on a store; `memory FOLDER` submits five prompts to a
-queue of two places and tells what became of each. Every effect of the agent is a line in FOLDER/effects, and is printed.
+queue of two places and tells what became of each. Each effect of the agent is printed, and is a line in FOLDER/effects.
 """
 
 import asyncio

@@ -10,10 +10,11 @@ from typing import Any, Self
 from .._core._scope import Shutdown
 from ..jobs import Context, StepPolicy
 from ..jobs._attempt import persist
+from ..jobs._settings import text as check_text
 from ..jobs._stepping import running_step
 from ..jobs._stream import OutStream
 from ._budget import Budget, Spending
-from ._run import ANSWER
+from ._run import ANSWER, STEP_NAME_LENGTH
 
 
 class JobTurn:
@@ -58,6 +59,7 @@ class JobTurn:
     async def step(
         self, fn: Callable[..., Any], /, *args: Any, name: str, policy: StepPolicy | str = "replay"
     ) -> Any:
+        check_text("the name of a step", name, longest=STEP_NAME_LENGTH)
         return await self._ctx.step(fn, *args, name=name, policy=policy)
 
     async def write(self, text: str) -> None:

@@ -15,7 +15,7 @@ from ..jobs._stepping import policy_of
 from ._adapters import in_thread
 from ._budget import Spending
 from ._memory import LiveRun, MemoryRuns
-from ._run import ANSWER
+from ._run import ANSWER, STEP_NAME_LENGTH
 
 
 class MemoryTurn:
@@ -36,7 +36,7 @@ class MemoryTurn:
         self, fn: Callable[..., Any], /, *args: Any, name: str, policy: StepPolicy | str = "replay"
     ) -> Any:
         policy_of(policy)
-        check_text("the name of a step", name)
+        check_text("the name of a step", name, longest=STEP_NAME_LENGTH)
         if is_coroutine_function(fn):
             return await fn(*args)
         return await awaited(await in_thread(lambda: fn(*args), name=name))

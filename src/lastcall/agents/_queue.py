@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from .._core._clock import check_seconds
+from .._core._clock import check_count, check_seconds
 from .._core._manager import TaskManager
 from .._core._plan import ShutdownPlan
 from .._core._report import ShutdownReport
@@ -101,6 +101,7 @@ class AgentQueue:
         if jobs is None:
             if version or retries:
                 raise BadDeclaration("AgentQueue(version, retries) are of durable queues; give jobs=, too")
+            check_count("AgentQueue(keep_ended)", keep_ended, 0)
             check_seconds("AgentQueue(keep_ended_seconds)", keep_ended_seconds)
             streams = Streams()
             self._transcript = Transcript(name, lambda: streams, max(1, int(keep_ended_seconds)))

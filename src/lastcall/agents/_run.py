@@ -20,6 +20,7 @@ from ..streams import Entry, Log, TextView, follow
 from ._budget import Budget
 
 ANSWER = "answer"
+STEP_NAME_LENGTH = 1000
 _READ_AT_ONCE = 1000
 
 
