@@ -290,7 +290,12 @@ async def test_unknown_runs_and_cursors_are_refused(place: Place) -> None:
         run = await queue.submit("a")
         await run.result(PATIENCE_SECONDS)
         for id in ("", "nonsense", run.id[:-1] + ("0" if run.id[-1] != "0" else "1")):
-            for verb in (queue.run(id).status, queue.run(id).result, queue.run(id).cancel, queue.run(id).text):
+            for verb in (
+                queue.run(id).status,
+                queue.run(id).result,
+                queue.run(id).cancel,
+                queue.run(id).text,
+            ):
                 with pytest.raises(UnknownRun):
                     await verb()
         for cursor in (-1, 10_000):
