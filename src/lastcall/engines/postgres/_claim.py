@@ -165,7 +165,8 @@ async def claim_carefully(
     request = call.request
     await store.lock_tasks(tasks)
     if await store.row(_LOCK_WORKER, request.worker_id) is None:
-        return await _take(store, call._replace(request=request._replace(limit=0)), _Terms({}, anyhow))
+        nothing = call._replace(request=request._replace(limit=0))
+        return await _take(store, nothing, _Terms({}, anyhow, beside_suspects=True))
     limited = {task: await _room(store, task, limits, request.limit) for task, limits in tasks.items()}
     rooms = {**{task: one.room for task, one in limited.items()}, **dict.fromkeys(without, 0)}
     holds = await store.row(_HOLDS, request.worker_id)

@@ -45,6 +45,12 @@ _COMPLETE_ALL = f"""WITH mine AS MATERIALIZED (SELECT job.n, job.tied, ends.resu
 # After a lost answer: those that this very attempt has completed.
 _COMPLETED_BY = """SELECT count(*) FROM lastcall.job JOIN unnest($1::text[], $2::int[]) AS ends (id, attempt)
     ON job.id = ends.id AND job.attempt = ends.attempt WHERE job.status = 'completed'"""
+# What became of attempts: those that completed their job have no row of their own.
+_ENDED_SO = """SELECT ends.at - 1, job.status, coalesce(attempt.outcome, job.status) AS outcome, attempt.reason
+    FROM unnest($1::text[], $2::int[]) WITH ORDINALITY AS ends (id, attempt, at)
+    JOIN lastcall.job ON job.id = ends.id
+    LEFT JOIN lastcall.attempt ON attempt.job = job.n AND attempt.attempt = ends.attempt
+    WHERE attempt.job IS NOT NULL OR (job.attempt = ends.attempt AND job.status = 'completed')"""
 _COMPLETE = """UPDATE lastcall.job SET status = 'completed', suspect = false, result = $2, ended_at = $3,
     expires_at = $3 + coalesce(retention_seconds, $4::float8) WHERE n = $1"""
 _RUNNING = """SELECT n, id, attempt, worker, started_at, cancel_reason, limit_key, failures, lost, lost_in_a_row,
@@ -135,6 +141,22 @@ async def complete_all(store: Store, ends: Sequence[AttemptEnd]) -> bool:
         return True
     retention = store.terms.retention_seconds
     return bool(await store.value(_COMPLETE_ALL, store.now, retention, ids, attempts, results) == len(ends))
+
+
+async def ended_so(store: Store, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
+    """Which of these attempts have ended in this way already: the status of their job, or None. A reading."""
+    answers: list[JobStatus | None] = [None] * len(ends)
+    ids, attempts = [end.id for end in ends], [end.attempt for end in ends]
+    for place, status, outcome, reason in await store.rows(_ENDED_SO, ids, attempts):
+        end = ends[place].outcome
+        if isinstance(end, Completed):
+            same = outcome == AttemptOutcome.COMPLETED
+        else:
+            ending = decide(end, None)
+            same = (outcome, reason) == (ending.outcome, ending.reason)
+        if same:
+            answers[place] = JobStatus(status)
+    return answers
 
 
 async def finish(store: Store, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:

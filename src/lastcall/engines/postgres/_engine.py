@@ -43,7 +43,7 @@ from ._claims import Claims
 from ._clock import Clock
 from ._database import Database
 from ._driver import Address
-from ._ends import all_completed, complete_all, finish
+from ._finishes import Finishes
 from ._hints import Hints
 from ._leases import Leases
 from ._outside import Cancel, Send, ask_to_cancel, cancel, prune, purge, retry, send
@@ -112,6 +112,7 @@ class PostgresEngine:
         self._opening: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._claims = Claims(self._hints.written)
+        self._finishes = Finishes()
         self._submits = Batches("submit", self._submit_plain)
         self._careful_submits = Batches("submit-with-keys", self._submit_carefully)
         self._steps = Batches("steps", self._record_steps)
@@ -336,14 +337,7 @@ class PostgresEngine:
         return await self._do(self._claims.claim(self._ready(), request))
 
     async def finish(self, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
-        return await self._written(self._finish(self._ready(), list(ends)))
-
-    async def _finish(self, database: Database, ends: list[AttemptEnd]) -> list[JobStatus | None]:
-        if not ends:
-            return []
-        if all_completed(ends) and await database.write(lambda store: complete_all(store, ends)):
-            return [JobStatus.COMPLETED] * len(ends)
-        return await database.transact(lambda store: finish(store, ends))
+        return await self._written(self._finishes.finish(self._ready(), list(ends)))
 
     async def record_step(self, job_id: str, attempt: int, step: StepRecord) -> bool:
         self._ready()
