@@ -8,6 +8,7 @@ from .jobs.main import COMMANDS
 from .jobs.main import run as run_command
 from .report import table, write_json
 from .runner import FULL, QUICK, SECTIONS, run
+from .streams import main as streams
 
 LOOPS = ("asyncio", "uvloop", "eager")
 
@@ -17,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m bench",
         description="What tracking a task costs, as a ratio to asyncio alone.",
         epilog="commands of their own, each with --help: "
-        + "; ".join(f"`{name}`: {what}" for name, what in COMMANDS.items()),
+        + "; ".join(
+            f"`{name}`: {what}" for name, what in [*COMMANDS.items(), (streams.COMMAND, streams.WHAT)]
+        ),
     )
     made.add_argument(
         "section", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; all if none is named"
@@ -37,6 +40,8 @@ def main() -> int:
     """0 when all went well, 1 when a contender that is installed could not be measured."""
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         return run_command(sys.argv[1], sys.argv[2:])
+    if sys.argv[1:2] == [streams.COMMAND]:
+        return streams.run(sys.argv[2:])
     arguments = parser().parse_args()
     for section in arguments.section:
         if section not in SECTIONS:
