@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
@@ -247,3 +249,9 @@ async def test_a_thread_hears_of_its_cancel(place: Place) -> None:
         await run.cancel()
         assert (await run.wait(PATIENCE_SECONDS)).status == "cancelled"
     assert heard == [True]
+
+
+def test_a_program_may_call_a_package_of_its_own_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenAI's SDK is a module `agents`; a user's own of that name is not taken for it."""
+    monkeypatch.setitem(sys.modules, "agents", types.ModuleType("agents"))
+    AgentQueue(function)

@@ -200,11 +200,12 @@ def _plain(whole: Any) -> Any:
 # --- the table -----------------------------------------------------------------------------------------
 
 # Asked from the top down, before what follows: agents of libraries often have a `run` or an `ainvoke`, too. A library
-# that nobody has imported can have no agents here; so ours for it is imported, by name, only if it was.
+# that nobody has imported can have no agents here; so ours for it is imported, by name, only if it was. The SDK of
+# OpenAI is called `agents`, like many a program's own package; what is named here is a module that only the SDK has.
 _LIBRARIES: Final = (
     ("pydantic_ai", "lastcall.agents._pydantic_ai"),
     ("langgraph", "lastcall.agents._langgraph"),
-    ("agents", "lastcall.agents._openai_agents"),
+    ("agents.models.openai_responses", "lastcall.agents._openai_agents"),
     ("openai", "lastcall.agents._openai"),
 )
 
