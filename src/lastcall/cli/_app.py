@@ -12,17 +12,17 @@ from typing import Annotated
 import typer
 
 from lastcall._version import __version__
-from lastcall.cli import _jobs
+from lastcall.cli import _jobs, _streams
 from lastcall.cli._say import Unusable, complain
 
 app = typer.Typer(
     help="Background work for asyncio services that finishes, hands over, or says why it could not.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(_jobs.app, name="jobs")
+app.add_typer(_streams.app, name="streams")
 
 
 class LogLevel(StrEnum):
@@ -90,6 +90,16 @@ def demo(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what was found before, and begin anew.")
     ] = False,
+    ask: Annotated[
+        str | None,
+        typer.Option(
+            "--ask",
+            metavar="QUESTION",
+            help="Answer a question about the files, and exit. Asked of the model that OPENAI_MODEL names, at "
+            "OPENAI_BASE_URL; without one, passages are quoted.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Analyse every text file below PATH in a real FastAPI service, and stop it whenever you like.
 
@@ -102,17 +112,27 @@ def demo(
     if a file was changed since; --fresh begins anew, as does the run after a complete one. Two runs on the
     same PATH share one analysis.
 
+    With --ask an agent answers a question about the files, from a complete analysis if there is one. It
+    searches and reads, each of which is a step of a durable run, and its answer is streamed. Stopped or
+    killed in the middle and asked the same again, it goes on where it was. Questions about one analysis
+    are turns of one conversation.
+
     Exit code:
 
-    - 0 when the analysis is complete and everything ended well, 1 when not
-    - 2 when PATH, the port or the database cannot be used
-    - 130 or 143 when Ctrl-C or SIGTERM came before the analysis was complete: run it again to continue
+    - 0 when the analysis (or the answer) is complete and everything ended well, 1 when not
+    - 2 when PATH, the port, the database or the model cannot be used
+    - 130 or 143 when Ctrl-C or SIGTERM came before it was complete: run it again to continue
     """
     # Not at the top: the server and the framework take a while to load, and `--help` needs neither.
     from lastcall.cli._demo import CannotStart, run_demo
 
     try:
-        code = run_demo(path, once=once, as_json=as_json, port=port, limit=limit, db=db, fresh=fresh)
+        if ask is not None:
+            from lastcall.cli._ask import run_ask
+
+            code = run_ask(path, ask, limit=limit, db=db, fresh=fresh)
+        else:
+            code = run_demo(path, once=once, as_json=as_json, port=port, limit=limit, db=db, fresh=fresh)
     except CannotStart as error:
         typer.echo(f"lastcall: {error}", err=True)
         code = 2

@@ -44,12 +44,8 @@ def run_demo(
 
     Raises :class:`CannotStart`, before anything is begun, if `path`, `port` or the database cannot be used.
     """
-    if path is not None:
-        try:
-            check_path(path)
-        except OSError as error:
-            raise CannotStart(f"cannot read {printable(str(path))}: {error.strerror or error}") from None
-    place = _find_place(db)
+    check_readable(path)
+    place = find_place(db)
     # Other people's code is parsed, not run: what the parser thinks of their string escapes is not our news.
     warnings.filterwarnings("ignore", module=PARSED_NAME)
     with _listen(port) as listener, _Signals() as signals:
@@ -57,7 +53,18 @@ def run_demo(
         return asyncio.run(demo.run(listener, fresh=fresh))
 
 
-def _find_place(db: Path | None) -> Place:
+def check_readable(path: Path | None) -> None:
+    """Raise :class:`CannotStart` if there is nothing to analyse."""
+    if path is None:
+        return
+    try:
+        check_path(path)
+    except OSError as error:
+        raise CannotStart(f"cannot read {printable(str(path))}: {error.strerror or error}") from None
+
+
+def find_place(db: Path | None) -> Place:
+    """Return where to keep what is done. Raises :class:`CannotStart`."""
     if db is not None:
         return Place(db.absolute(), ours=False)
     try:

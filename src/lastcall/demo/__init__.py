@@ -11,6 +11,9 @@ General layout (imports go up this list only):
     analysis.py    one file: all of the above
     report.py      all files: the report, as JSON and as a text to read out
     job.py         the durable job: list, analyse each file, compare; the file to copy a job from
+    passages.py    search and reading over the analysed files
+    answer.py      answers without a language model, by quoting
+    model.py       answers with one; the only file that imports pydantic_ai
     study.py       one analysis as one process sees it: begun or found, followed to its end
     database.py    where it is kept
     app.py         the service around it; the file to copy an app from

@@ -16,7 +16,7 @@ from lastcall.demo.corpus import Source, quoted
 from lastcall.demo.job import COMPARISON, LISTING, declare
 from lastcall.demo.report import Report
 from lastcall.exceptions import JobError, UnknownJob
-from lastcall.jobs import Job, JobInfo, Jobs, StepStatus
+from lastcall.jobs import Job, JobInfo, Jobs, JobStatus, StepStatus
 
 WORDS_PER_SECOND = 40
 
@@ -45,15 +45,16 @@ class Study:
 
     # --- its job ---------------------------------------------------------------------------------------
 
-    async def begin(self, *, fresh: bool = False) -> None:
+    async def begin(self, *, fresh: bool = False, reuse: bool = False) -> None:
         """Find the unfinished analysis of this folder, or submit a new one. Called again, it does nothing.
 
-        `fresh`: cancel the one that is found. Raises `EngineUnavailable` and `SchemaTooNew`.
+        `fresh`: cancel the one that is found. `reuse`: a complete one will do. Raises `EngineUnavailable` and
+        `SchemaTooNew`.
         """
         if self._job is not None:
             return
         last = next(iter(await self._jobs.find(queue=self.queue, limit=1)), None)
-        goes_on = last is not None and not last.status.final and not fresh
+        goes_on = last is not None and not fresh and self._will_do(last, reuse)
         # Of two that begin at once, both name the same predecessor, and so both get the same job.
         key = f"{self.queue} after {last.id if last else 'none'}"
         if last is not None and goes_on:
@@ -63,6 +64,10 @@ class Study:
             await self._take_stock()
         elif last is not None:
             await self._forget(last)
+
+    @staticmethod
+    def _will_do(last: JobInfo, reuse: bool) -> bool:
+        return not last.status.final or (reuse and last.status is JobStatus.COMPLETED)
 
     async def _take_stock(self) -> None:
         assert self._job is not None
@@ -102,6 +107,12 @@ class Study:
             self._tell(self.done, self.of)
 
     # --- what is known ---------------------------------------------------------------------------------
+
+    @property
+    def job_id(self) -> str:
+        """The id of its job, once it has begun."""
+        assert self._job is not None
+        return self._job.id
 
     @property
     def ended(self) -> bool:
