@@ -33,15 +33,18 @@ def complain(message: str, details: str = "") -> None:
     sys.stderr.write(f"{details}lastcall: {one_line(message)}\n")
 
 
-def write(text: str) -> None:
-    """Text on standard output. A reader that has left (`| head`) is no error; a full disk is one (`Unusable`)."""
+def write(text: str) -> bool:
+    """Text on standard output; False if its reader has left (`| head`), which is no error. A full disk is one
+    (`Unusable`)."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
+        return True
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise Unusable(f"the answer cannot be written: {error.strerror or error}") from None
+        return False
 
 
 def write_json(content: Any) -> None:
