@@ -13,6 +13,7 @@ This file re-exports; nothing else. ARCHITECTURE.md is the map.
 from ._core._group import TaskGroup as TaskGroup
 from ._core._hold import Hold as Hold
 from ._core._manager import TaskManager as TaskManager
+from ._core._observer import TaskObserver as TaskObserver
 from ._core._plan import Phase as Phase
 from ._core._plan import ShutdownPlan as ShutdownPlan
 from ._core._record import Stats as Stats

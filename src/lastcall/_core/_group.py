@@ -85,6 +85,7 @@ class TaskGroup:
         self._cancel_arrived = False
         self._token: Token[Scope | None] | None = None
         self._entered = False
+        self._is_observed = True  # a worker's are not: its jobs have observers of their own
         self._exiting = False
         self._aborting = False
         self._stopping = False

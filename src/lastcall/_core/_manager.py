@@ -16,6 +16,7 @@ from ._clock import check_count, check_seconds
 from ._diagnose import task_stack, thread_stack
 from ._group import OnChildError, TaskGroup, check_stop_after
 from ._hold import Hold
+from ._observer import TaskObserver, tell
 from ._plan import ShutdownPlan
 from ._record import Record, Stats, TaskInfo
 from ._report import ShutdownReport
@@ -88,6 +89,7 @@ class TaskManager:
         self._shutdown_task: asyncio.Task[ShutdownReport] | None = None
         self._token: Token[Scope | None] | None = None
         self._home: Home | None = None
+        self._observers: tuple[TaskObserver, ...] = ()
         self._roster: Roster
         self._threads: ThreadLane
         self._resources: Resources
@@ -114,6 +116,7 @@ class TaskManager:
             on_error=self._on_error,
         )
         self._roster.owner = self
+        self._roster.observe(self._observers)
         self._threads = ThreadLane(self._roster, self._max_threads)
         self._resources = Resources(self._roster.clock)
         self._groups = weakref.WeakValueDictionary()
@@ -416,6 +419,21 @@ class TaskManager:
             calls=len(roster.holds),
         )
 
+    def observe(self, observer: TaskObserver) -> Callable[[], None]:
+        """Tell `observer` of every task and shutdown from now on. Returns what ends it. See `TaskObserver`."""
+        self._observers = (*self._observers, observer)
+        self._pass_on_observers()
+
+        def stop() -> None:
+            self._observers = tuple(other for other in self._observers if other is not observer)
+            self._pass_on_observers()
+
+        return stop
+
+    def _pass_on_observers(self) -> None:
+        if self._state is not ManagerState.NEW:
+            self._roster.observe(self._observers)
+
     # --- stop and cancel -------------------------------------------------------------------------------
 
     def stop_task(self, task: asyncio.Task[Any] | str, *, reason: StopReason = StopReason.USER) -> bool:
@@ -561,6 +579,7 @@ class TaskManager:
             self._roster.close()
             self._state = ManagerState.CLOSED
             self._runner = None
+        tell(self._observers, "shutdown_ended", report)
         return report
 
     # --- helpers ---------------------------------------------------------------------------------------

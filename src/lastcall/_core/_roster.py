@@ -24,6 +24,7 @@ from ..exceptions import DuplicateTask, ManagerClosed, NotACoroutine, ShuttingDo
 from ._clock import Clock, clock_of
 from ._diagnose import error_text
 from ._memory import Memory
+from ._observer import TaskObserver, tell
 from ._plan import Deadlines
 from ._planner import cancel_due
 from ._record import NO_LABELS, Extra, Record, TaskInfo
@@ -39,6 +40,8 @@ logger = logging.getLogger("lastcall")
 OnError = Callable[[TaskInfo, BaseException], object]
 
 _COMPLETED, _FAILED, _CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
+
+_TASK_KINDS = frozenset({Kind.TASK, Kind.THREAD, Kind.SERVICE})
 
 
 class Intake(Enum):
@@ -77,6 +80,7 @@ class Roster:
         self.closed = False
         # Told of every end. A tuple, replaced when it changes, so that a watcher may take itself out.
         self.watchers: tuple[Callable[[Record], None], ...] = ()
+        self.observers: tuple[TaskObserver, ...] = ()
         self.replan: Callable[[], None] | None = None
         self.deadlines: Deadlines | None = None
         self._on_error = on_error
@@ -118,7 +122,10 @@ class Roster:
         scope = current_scope.get()
         eager = False
         try:
-            if (
+            if self.observers and (group is None or group._is_observed):
+                task = self._spawn_observed(coro, name, record, context)
+                eager = task.done()
+            elif (
                 context is None
                 and scope is not None
                 and scope.roster is self
@@ -149,6 +156,7 @@ class Roster:
         name: str | None,
         record: Record,
         context: contextvars.Context | None,
+        inner: contextvars.Context | None = None,
     ) -> asyncio.Task[Any]:
         """The rare way: a foreign context, or a task factory that may run the first step right now.
 
@@ -156,7 +164,7 @@ class Roster:
         """
         scope = Scope(self, record)
         if context is None:
-            inner = contextvars.copy_context()
+            inner = contextvars.copy_context() if inner is None else inner
             inner.run(current_scope.set, scope)
             return inner.run(lambda: self.loop.create_task(coro, name=name))
         try:
@@ -164,6 +172,20 @@ class Roster:
         except RuntimeError:
             pass  # the caller's own, entered context: it sees the scope it is in, and is the caller's to choose
         return self.loop.create_task(coro, name=name, context=context)
+
+    def _spawn_observed(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        name: str | None,
+        record: Record,
+        context: contextvars.Context | None,
+    ) -> asyncio.Task[Any]:
+        """Observers are told before the first step, and may set variables in the context that it will have."""
+        inner = contextvars.copy_context() if context is None else context
+        group = record.group
+        inside = group is not None and group._entered
+        tell(self.observers, "task_started", self.info(record), inner, inside=inside)
+        return self._spawn_in_scope(coro, name, record, context, inner)
 
     def make_extra(self, id: str | None, labels: Mapping[str, str] | None) -> Extra | None:
         """The rarely needed half of a record, after checking that the id is free."""
@@ -264,6 +286,16 @@ class Roster:
 
     def unwatch(self, watcher: Callable[[Record], None]) -> None:
         self.watchers = tuple(w for w in self.watchers if w != watcher)
+
+    def observe(self, observers: tuple[TaskObserver, ...]) -> None:
+        """From now on these, and nobody else, are told of births and ends."""
+        if bool(observers) != bool(self.observers):
+            (self.watch if observers else self.unwatch)(self._tell_ended)
+        self.observers = observers
+
+    def _tell_ended(self, record: Record) -> None:
+        if record.kind in _TASK_KINDS and (record.group is None or record.group._is_observed):
+            tell(self.observers, "task_ended", self.info(record))
 
     def close(self) -> None:
         """The shutdown is over; stop the timer. Records stay readable."""

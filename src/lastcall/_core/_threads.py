@@ -36,7 +36,7 @@ class ThreadCall:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        context: contextvars.Context,
+        context: contextvars.Context | None,
         done: asyncio.Future[None],
     ) -> None:
         self.fn = fn
@@ -73,7 +73,6 @@ class ThreadLane:
     ) -> asyncio.Task[Any]:
         """A task that ends when the function has returned in its thread. All but `_work` runs on the loop's thread."""
         roster = self._roster
-        context = contextvars.copy_context() if context is None else context
         call = ThreadCall(fn, args, context, roster.loop.create_future())
         extra = extra or Extra()
         extra.node = StopNode(roster.clock, roster.node)
@@ -88,7 +87,7 @@ class ThreadLane:
     async def call(self, fn: Callable[[], T]) -> T:
         """Call a blocking function as a part of the task that runs now."""
         done = self._roster.loop.create_future()
-        result: T = await self._follow(ThreadCall(fn, (), contextvars.copy_context(), done))
+        result: T = await self._follow(ThreadCall(fn, (), None, done))
         return result
 
     async def _follow(self, call: ThreadCall) -> Any:
@@ -132,6 +131,8 @@ class ThreadLane:
         scope = current_scope.get()
         assert scope is not None
         call.record = scope.current_record()
+        if call.context is None:  # the task's: what observers have set in it is the thread's, too
+            call.context = contextvars.copy_context()
         call.context.run(current_scope.set, Scope(self._roster, call.record))
         if self._free:
             self._hand_out(call)
@@ -156,7 +157,7 @@ class ThreadLane:
         """The thread: take a call, run it, post the end to the loop. A `None` ends it."""
         while (call := self._inbox.get()) is not None:
             record = call.record
-            assert record is not None
+            assert record is not None and call.context is not None
             call.ident = threading.get_ident()
             record.started_at = self._roster.clock()
             record.status = TaskStatus.RUNNING

@@ -6,6 +6,7 @@ General layout:
   the decisions that engines take inside their transactions.
 - `_settings`, `_function`, `_codec`, `_declaration`, `_job`, `_jobs` are what users hold: tasks, handles, `Jobs`.
   `_client` is what these share: the open engine and the news.
+- `_observer`: who watches from beside.
 - `_tails`, `_log`, `_info` are a job as others see it, while it runs and afterwards.
 - `_steps`, `_attempt`, `_stepping`, `_outgoing`, `_told`, `_stream`, `_context`, `_executor`, `_process` run one
   attempt.
@@ -28,8 +29,13 @@ from ._job import StepInfo as StepInfo
 from ._jobs import Jobs as Jobs
 from ._jobs import open_engine as open_engine
 from ._log import JobLog as JobLog
+from ._observer import AttemptResult as AttemptResult
+from ._observer import JobObserver as JobObserver
+from ._observer import carried as carried
 from ._process import ProcessDied as ProcessDied
 from ._rows import AttemptRow as AttemptRow
+from ._rows import Claimed as Claimed
+from ._rows import NewJob as NewJob
 from ._rows import Overview as Overview
 from ._rows import ScheduleRow as ScheduleRow
 from ._rows import WorkerRow as WorkerRow

@@ -22,6 +22,7 @@ from ..exceptions import (
 )
 from ._engine import Engine
 from ._ids import is_id
+from ._observer import Observers, submit_started
 from ._rows import JobRow, NewJob, Submitted
 from ._settings import shown
 from ._tails import Tail, Tails
@@ -45,6 +46,7 @@ class Client:
         self._on_foreign: list[Callable[[], None]] = []
         self._waiting: dict[str, list[asyncio.Future[Any]]] = {}  # for a JobRow
         self.tails = Tails()
+        self.observers: Observers = ()
         self._asking: asyncio.Task[None] | None = None
         self._ask_now: asyncio.Event | None = None
 
@@ -162,6 +164,18 @@ class Client:
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         """Write all or none, and tell the workers of this process."""
+        if not self.observers:
+            return await self._submit(jobs)
+        jobs, ended = submit_started(self.observers, jobs)
+        try:
+            answers = await self._submit(jobs)
+        except BaseException as error:
+            ended(error)
+            raise
+        ended(None)
+        return answers
+
+    async def _submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         ready = self._is_open and self._loop is asyncio.get_running_loop()
         engine = self.engine if ready else await self.ready()
         self.work_arrived()  # so that a worker's claim shares the commit; it may come too early, hence once more below

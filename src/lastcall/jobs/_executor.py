@@ -21,6 +21,7 @@ from typing import Any
 
 from .._core._diagnose import error_text, task_stack
 from .._core._group import TaskGroup
+from .._core._observer import About, about, tell
 from .._core._record import Record
 from .._core._roster import Intake, logger
 from .._core._scope import Scope, current_scope
@@ -31,6 +32,7 @@ from ._codec import dump_error
 from ._context import Context
 from ._declaration import Task
 from ._function import awaited
+from ._observer import result_of
 from ._process import run_in_process
 from ._rows import (
     AttemptEnd,
@@ -178,6 +180,10 @@ class Executor:
         # So that tasks which the job starts speak for the job, too.
         current_scope.set(Scope(self._crew.roster, record))
         current_attempt.set(attempt)
+        claimed = attempt.claimed
+        about.set(About(claimed.id, claimed.task, claimed.attempt))
+        if observers := self._crew.client.observers:
+            tell(observers, "attempt_started", claimed)
 
     async def _call(self, attempt: Attempt) -> str:
         claimed = attempt.claimed
@@ -212,6 +218,8 @@ class Executor:
         if isinstance(outcome, HandedOver | Suspended) and attempt.told_to_stop and record is not None:
             record.ensure_extra().handed_over = True
         claimed = attempt.claimed
+        if observers := self._crew.client.observers:
+            tell(observers, "attempt_ended", claimed, result_of(None if attempt.lost else outcome))
         if attempt.lost or outcome is None:
             self._on_end(None)
         else:

@@ -21,6 +21,7 @@ from ._function import check_function, default_name, is_coroutine_function, name
 from ._ids import new_id
 from ._info import JobInfo, info_of
 from ._job import Job
+from ._observer import JobObserver
 from ._process import check_importable
 from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, JobQuery, Overview
 from ._scheduler import Cron, crons_of
@@ -287,6 +288,16 @@ class Jobs:
         return await engine.overview()
 
     # --- running ---------------------------------------------------------------------------------------
+
+    def observe(self, observer: JobObserver) -> Callable[[], None]:
+        """Tell `observer` of what is submitted and run in this process from now on. Returns what ends it."""
+        client = self._client
+        client.observers = (*client.observers, observer)
+
+        def stop() -> None:
+            client.observers = tuple(other for other in client.observers if other is not observer)
+
+        return stop
 
     def worker(
         self,

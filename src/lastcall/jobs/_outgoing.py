@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 
+from .._core._observer import tell
 from ._attempt import Attempt, persist
 from ._codec import dump_plain
 from ._rows import NewEvent
@@ -196,6 +197,8 @@ class Outgoing:
                 attempt.lose()
             else:
                 client.changed((claimed.id,))
+                if client.observers:
+                    tell(client.observers, "events_written", claimed, len(events))
             batch.done.set_result(last or 0)
         finally:
             batch.done.cancel()  # the attempt has ended, if nothing else is known by now

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from traceback import format_exception
 from typing import Any, NoReturn, TypeVar, cast
 
+from .._core._observer import about, tell, tell_end
 from ..exceptions import BadDeclaration, NotInJob, StepUnknownOutcome
 from ._attempt import Attempt, Crew
 from ._codec import ValueCodec, dump_error, dump_plain, load_plain
@@ -145,10 +147,11 @@ async def run_transaction(attempt: Attempt, fn: Callable[..., T], args: Sequence
 
     steps.begin(name)
     try:
-        text = await attempt.finish_write(
-            lambda: cast(SupportsTransactions, engine).transact(claimed.id, claimed.attempt, step, work),
-            f"step {key!r} of {attempt!r}",
-        )
+        with _observed(attempt, key, StepPolicy.REPLAY):
+            text = await attempt.finish_write(
+                lambda: cast(SupportsTransactions, engine).transact(claimed.id, claimed.attempt, step, work),
+                f"step {key!r} of {attempt!r}",
+            )
     except Exception as error:
         await record_failed(attempt, key, StepPolicy.REPLAY, began, error)
         raise
@@ -185,9 +188,12 @@ async def _run_step(
     main = attempt.in_main_task
     began = time.monotonic()
     token = running_step.set(CurrentStep(key, policy, attempt, so_far))
+    job = about.get()
+    about_token = about.set(None if job is None else job._replace(step=key))
     try:
         await _probe(attempt, "before", key)
-        value, cancelled = await _call(attempt, fn, args)
+        with _observed(attempt, key, policy):
+            value, cancelled = await _call(attempt, fn, args)
         await _probe(attempt, "after", key)
         text = attempt.crew.client.check_size(codec.dump(value), f"the value of step {key!r}")
     except (Exception, asyncio.CancelledError) as error:
@@ -195,12 +201,28 @@ async def _run_step(
         raise
     finally:
         running_step.reset(token)
+        about.reset(about_token)
     took = time.monotonic() - began
     await attempt.record_step(StepRecord(key, StepStatus.COMPLETED, text, None, policy, main, took))
     await _probe(attempt, "recorded", key)
     if cancelled is not None:
         raise cancelled
     return codec.load(text)
+
+
+@contextmanager
+def _observed(attempt: Attempt, key: str, policy: StepPolicy) -> Iterator[None]:
+    observers = attempt.crew.client.observers
+    if not observers:
+        yield
+        return
+    ends = tell(observers, "step_started", attempt.claimed, key, policy)
+    try:
+        yield
+    except BaseException as error:
+        tell_end(ends, error)
+        raise
+    tell_end(ends, None)
 
 
 async def record_failed(

@@ -144,6 +144,7 @@ class Worker:
         lane = manager._threads
         lane.add_room(self._concurrency)
         self._group = manager.group(on_error="isolate")
+        self._group._is_observed = False
         cancel_grace_seconds = max(0.1, manager.plan.cancel)
         self._crew = crew = Crew(client, roster, lane, self._ensure_lease, cancel_grace_seconds)
         self._outbox = Outbox(client.engine, self._on_written)
