@@ -52,8 +52,7 @@ class Claims:
             del self._in_doubt[request.worker_id]
             if found:
                 return ClaimResult(found, 0.0)
-        call = Call(request, draw())
-        self._in_doubt[request.worker_id] = call
+        call = self.begin(request)
         try:
             step = await self._take(database, call)
         except EngineUnavailable:
@@ -65,6 +64,11 @@ class Claims:
         if step.jobs:
             self._on_written()
         return ClaimResult(step.jobs, step.next_due_seconds, step.suspect_waits)
+
+    def begin(self, request: ClaimRequest) -> Call:
+        """A call that is in doubt until its answer is there."""
+        call = self._in_doubt[request.worker_id] = Call(request, draw())
+        return call
 
     async def _take(self, database: Database, call: Call) -> Step:
         step = await self._try(database, call, anyhow=False)

@@ -252,8 +252,7 @@ class PostgresEngine:
         return await batches.add(list(jobs))
 
     async def _submit_plain(self, calls: Sequence[Sequence[NewJob]]) -> list[list[Submitted]]:
-        database = await self._with_lanes([job for call in calls for job in call])
-        answers = await database.write(lambda store: submit_plain(store, calls))
+        answers = await self._database_of_calls().write(lambda store: submit_plain(store, calls))
         self._hints.written()
         return answers
 

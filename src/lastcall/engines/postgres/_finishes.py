@@ -34,13 +34,17 @@ class Finishes:
             if self._in_doubt and None in answers:
                 answers = await self._reconsider(database, ends, answers)
         except EngineUnavailable:
-            self._in_doubt.update(dict.fromkeys(fences))
-            while len(self._in_doubt) > _MOST_IN_DOUBT:
-                del self._in_doubt[next(iter(self._in_doubt))]
+            self.doubt(ends)
             raise
         for fence in fences:
             self._in_doubt.pop(fence, None)
         return answers
+
+    def doubt(self, ends: Sequence[AttemptEnd]) -> None:
+        """These may have been written or not."""
+        self._in_doubt.update(dict.fromkeys((end.id, end.attempt) for end in ends))
+        while len(self._in_doubt) > _MOST_IN_DOUBT:
+            del self._in_doubt[next(iter(self._in_doubt))]
 
     async def _finish(self, database: Database, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
         if all_completed(ends) and await database.write(lambda store: complete_all(store, ends)):

@@ -93,6 +93,7 @@ async def submit_plain(store: Store, calls: Sequence[Sequence[NewJob]]) -> list[
     answers = [[Submitted(job.id, _QUEUED, True) for job in call] for call in calls]
     if not jobs:
         return answers
+    await add_lanes(store, lanes_of(jobs))
     ids = [job.id for job in jobs]
     # All were written or none, so one that is there says that our lost try was committed.
     if store.again and await store.value(_THERE, ids) == len(jobs):
@@ -119,6 +120,8 @@ async def submit_carefully(store: Store, calls: Sequence[Sequence[NewJob]]) -> l
         answers.append(answer)
         fresh += new
     if fresh:
+        # Mostly they are there: `add_lanes` came before this transaction, so that nobody waits for its end.
+        await add_lanes(store, lanes_of(fresh))
         await _insert(store, fresh)
     return answers
 

@@ -1,0 +1,216 @@
+"""Between a client and PostgreSQL: a proxy that cuts connections, and a pooler in transaction mode."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def _through(url: str, port: int) -> str:
+    """The same database behind another port of this machine."""
+    parts = urlsplit(url)
+    user = f"{parts.username}@" if parts.username else ""
+    return parts._replace(netloc=f"{user}127.0.0.1:{port}").geturl()
+
+
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "127.0.0.1", parts.port or 5432
+
+
+@asynccontextmanager
+async def _serving(handle: Callable[[Streams], Awaitable[None]]) -> AsyncIterator[int]:
+    """A server on a free port; what it still does at the end of the block is broken off."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await handle((reader, writer))
+        except (asyncio.CancelledError, OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            tasks.discard(task)
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class Cutter:
+    """A proxy that is told after how many requests, of all that come from now on, to cut the connection.
+
+    `late`: the request reaches the server and is carried out, and its answer is lost; otherwise it never arrives.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._place = _place(url)
+        self._server_url = url
+        self.url = ""
+        self._left: int | None = None
+        self._late = False
+        self.cuts = 0
+        self.requests = 0
+
+    def arm(self, requests: int, *, late: bool) -> None:
+        """Cut at that one of the requests that follow, counted from 1."""
+        self._left, self._late = requests, late
+
+    def disarm(self) -> None:
+        self._left = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Cutter]:
+        async with _serving(self._handle) as port:
+            self.url = _through(self._server_url, port)
+            yield self
+
+    async def _handle(self, client: Streams) -> None:
+        server = await asyncio.open_connection(*self._place)
+        answering = asyncio.create_task(_pump(server[0], client[1]))
+        try:
+            while data := await client[0].read(1 << 20):
+                self.requests += 1
+                if self._left is not None:
+                    self._left -= 1
+                if self._left == 0:
+                    await self._cut(server, data, answering)
+                    return
+                server[1].write(data)
+                await server[1].drain()
+        finally:
+            answering.cancel()
+            await asyncio.wait([answering])
+            server[1].close()
+
+    async def _cut(self, server: Streams, data: bytes, answering: asyncio.Task[None]) -> None:
+        self._left = None
+        self.cuts += 1
+        if self._late:
+            answering.cancel()
+            await asyncio.wait([answering])
+            server[1].write(data)
+            await server[0].read(1)  # it has been carried out
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(1 << 20):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def transaction_pooler(url: str, servers: int = 3) -> AsyncIterator[str]:
+    """A pooler in transaction mode, as PgBouncer is: each transaction meets the next of its server connections.
+
+    It refuses parameters of a session that it cannot keep, and makes up the process number that a client is told.
+    """
+    connections = [await _server_connection(url) for _ in range(servers)]
+    free: asyncio.Queue[int] = asyncio.Queue()
+    for number in range(servers):
+        free.put_nowait(number)
+    numbers = itertools.count(1)
+
+    async def handle(client: Streams) -> None:
+        parameters = await _startup(client)
+        extra = parameters.keys() - {"user", "database", "client_encoding", "application_name"}
+        if extra:
+            words = f"unsupported startup parameter: {sorted(extra)[0]}"
+            client[1].write(_message(b"E", f"SFATAL\0C08P01\0M{words}\0\0".encode()))
+            return
+        hello = connections[0][1]
+        client[1].write(
+            hello + _message(b"K", struct.pack("!ii", 900_000 + next(numbers), 1)) + _message(b"Z", b"I")
+        )
+        while True:
+            first = await _read_message(client[0])
+            number = await free.get()
+            try:
+                if not await _transaction(client, connections[number][0], first):
+                    return
+            finally:
+                free.put_nowait(number)
+
+    async with _serving(handle) as port:
+        try:
+            yield _through(url, port)
+        finally:
+            for server, _ in connections:
+                server[1].close()
+
+
+async def _transaction(client: Streams, server: Streams, first: tuple[bytes, bytes]) -> bool:
+    """From a client's first message to the end of the transaction. False: the client has left."""
+    kind, body = first
+    while True:
+        if kind == b"X":
+            return False
+        server[1].write(_message(kind, body))
+        if kind in (b"Q", b"S"):
+            while True:
+                answer, content = await _read_message(server[0])
+                client[1].write(_message(answer, content))
+                if answer == b"Z":
+                    break
+            if content == b"I":
+                return True
+        kind, body = await _read_message(client[0])
+
+
+async def _server_connection(url: str) -> tuple[Streams, bytes]:
+    """A connection to the server, and what it told of itself."""
+    server = await asyncio.open_connection(*_place(url))
+    parts = urlsplit(url)
+    names = {
+        "user": parts.username or "postgres",
+        "database": parts.path.strip("/"),
+        "client_encoding": "UTF8",
+    }
+    words = "".join(f"{name}\0{value}\0" for name, value in names.items()).encode() + b"\0"
+    server[1].write(struct.pack("!ii", len(words) + 8, 196608) + words)
+    hello = b""
+    while True:
+        kind, body = await _read_message(server[0])
+        assert kind != b"E", body
+        if kind in (b"R", b"S"):
+            hello += _message(kind, body)
+        if kind == b"Z":
+            return server, hello
+
+
+async def _startup(client: Streams) -> dict[str, str]:
+    while True:
+        (length, code) = struct.unpack("!ii", await client[0].readexactly(8))
+        rest = await client[0].readexactly(length - 8)
+        if code == 196608:
+            words = rest.decode().split("\0")
+            return dict(zip(words[::2], words[1::2], strict=False)) if words else {}
+        client[1].write(b"N")  # no TLS here
+
+
+async def _read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    head = await reader.readexactly(5)
+    return head[:1], await reader.readexactly(struct.unpack("!i", head[1:])[0] - 4)
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
