@@ -15,6 +15,7 @@ THIRD_PARTY = {
     "lastcall.agents._langgraph": {"langchain_core", "langgraph"},
     "lastcall.agents._pydantic_ai": {"pydantic_ai"},
     "lastcall.agents._openai": {"openai"},
+    "lastcall.agents._openai_agents": {"agents", "openai"},
     "lastcall.demo": {"fastapi", "pydantic", "rich", "uvicorn"},
     "lastcall.cli": {"rich", "typer", "uvicorn"},
 }

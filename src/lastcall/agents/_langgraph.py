@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -148,7 +148,7 @@ class _GraphRun:
         drained = False
         try:
             async with self._draining(control):
-                stream = self._graph.astream(
+                stream: Any = self._graph.astream(
                     given,
                     self._config,
                     context=self._agent.context,
@@ -156,8 +156,11 @@ class _GraphRun:
                     durability="sync",
                     control=control,
                 )
-                async for mode, data in stream:
-                    await told.hear(mode, data)
+                # Closed here and at once: a cancellation that comes in `hear` would leave its nodes, and their calls of
+                # models, running until somebody collects the garbage.
+                async with aclosing(stream):
+                    async for mode, data in stream:
+                        await told.hear(mode, data)
         except GraphDrained:
             drained = True
         return {

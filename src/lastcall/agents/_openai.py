@@ -24,6 +24,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from .._core._state import StopReason
 from ..exceptions import AgentError, BadArguments, BadDeclaration, NotInJob
 from ..jobs import StepPolicy, current_step
+from ._so_far import emitted_so_far, text_in
 from ._turn import AgentAdapter, Turn
 
 logger = logging.getLogger("lastcall.agents")
@@ -122,7 +123,7 @@ class _Reading:
 
     async def to_end(self) -> dict[str, Any]:
         """Its text and its tokens, when it has ended."""
-        self._place, self._written = found_in(so_far())
+        self._place, self._written = found_in(emitted_so_far())
         try:
             if self._place is not None:
                 try:
@@ -261,18 +262,10 @@ class _Reading:
             logger.warning("response %s could not be cancelled: %s", self._place.response_id, error)
 
 
-def so_far() -> Sequence[Any]:
-    """The data of what an earlier attempt at this step has emitted; nothing in memory, where there was none."""
-    try:
-        return current_step().so_far
-    except NotInJob:
-        return ()
-
-
 def found_in(emitted: Sequence[Any]) -> tuple[_Place | None, int]:
     """Where to go on, and how many characters of text the log has. Text and places may have been written in another
     order than they came in: what counts is the text, so an earlier place is taken rather than a later one."""
-    written = sum(len(data["text"]) for data in emitted if isinstance(data, Mapping) and "text" in data)
+    written = len(text_in(emitted))
     places = [
         _Place(data["response_id"], data["sequence_number"], data["characters"])
         for data in emitted

@@ -10,9 +10,11 @@ things when it is run again (`StepMismatch`), a value of a step that is no JSON.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from pydantic_ai import RunContext, ToolsetTool
@@ -48,12 +50,15 @@ from pydantic_ai.messages import (
     ToolCallPart,
     UserPromptPart,
 )
-from pydantic_ai.models import ModelRequestContext
+from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.usage import UsageLimits
 
 from ..exceptions import BadArguments, BadDeclaration
 from ..jobs import StepPolicy
+from ._so_far import emitted_so_far, text_in
 from ._turn import AgentAdapter, Turn
 
 # Under which key a tool's `metadata=` declares how its calls are run.
@@ -62,7 +67,12 @@ _METADATA = "lastcall"
 # How long a name of a step may be; longer ids of calls are cut.
 _ID_SHOWN = 100
 
-# A step is remembered as a whole: what runs inside one makes no steps of its own.
+# What a model is told that was cut off, after its own words.
+_GO_ON = (
+    "Your answer was cut off by a technical fault. Go on exactly where it stops, in the middle of the word if need be. "
+    "Repeat nothing, and say nothing about this."
+)
+
 _in_step: ContextVar[bool] = ContextVar("lastcall_pydantic_ai_in_step", default=False)
 
 
@@ -70,28 +80,49 @@ class PydanticAgent:
     """A pydantic-ai agent, with what it needs for a run. An agent without any of it needs no wrapping.
 
     `deps`: what its tools get as `ctx.deps`. `usage_limits`: pydantic-ai's own, beside the queue's budget.
+    `on_crash`: what becomes of a request whose answer was cut off in the middle of its text. `"replay"` (default): it
+    is made again, and readers are told to take back what they had (`step.reset`). `"continue"`: the model is given what
+    it had said, and asked to go on; that saves the rest of the answer, and how well it fits is up to the model.
+    `stream`: False for requests that are not streamed; with `openai_background=True` in the model's settings they are
+    bought once, whatever dies, for the provider's id of the response is what the first step remembers.
 
         queue = AgentQueue(PydanticAgent(agent, deps=Deps(db)), jobs=jobs)
     """
 
     def __init__(
-        self, agent: AbstractAgent[Any, Any], *, deps: Any = None, usage_limits: UsageLimits | None = None
+        self,
+        agent: AbstractAgent[Any, Any],
+        *,
+        deps: Any = None,
+        usage_limits: UsageLimits | None = None,
+        on_crash: StepPolicy | str = StepPolicy.REPLAY,
+        stream: bool = True,
     ) -> None:
         if not isinstance(agent, AbstractAgent):
             raise BadDeclaration(f"PydanticAgent takes an agent of pydantic-ai, not {agent!r}")
+        if on_crash not in (StepPolicy.REPLAY, StepPolicy.CONTINUE):
+            raise BadDeclaration(f"PydanticAgent(on_crash=...) is 'replay' or 'continue', not {on_crash!r}")
         self.agent = agent
         self.deps = deps
         self.usage_limits = usage_limits
+        self.on_crash = StepPolicy(on_crash)
+        self.stream = stream
 
     async def run(self, turn: Turn, prompt: Any, history: Sequence[Any]) -> Any:
         """The agent's output. In a job, finished requests and tool calls are not made again."""
-        result = await self.agent.run(
-            prompt,
-            message_history=messages_of(history),
-            deps=self.deps,
-            usage_limits=self.usage_limits,
-            capabilities=[_Durability(turn, self.agent.name or "agent")],
-        )
+
+        async def sleep(seconds: float) -> None:
+            # Between two looks at a response in the background; in a job a shutdown hands over at the next one.
+            await (turn.shutdown.sleep(seconds) if turn.durable else asyncio.sleep(seconds))
+
+        with self.agent.using_sleep(sleep):
+            result = await self.agent.run(
+                prompt,
+                message_history=messages_of(history),
+                deps=self.deps,
+                usage_limits=self.usage_limits,
+                capabilities=[_Durability(turn, self)],
+            )
         return result.output
 
 
@@ -151,16 +182,21 @@ class _Durability(BaseDurabilityCapability[Any]):
         tool_config_key=_METADATA,
     )
 
-    def __init__(self, turn: Turn, name: str) -> None:
-        super().__init__(name=name, event_stream_handler=self._stream)
+    def __init__(self, turn: Turn, options: PydanticAgent) -> None:
+        handler = self._stream if options.stream else None
+        super().__init__(name=options.agent.name or "agent", event_stream_handler=handler)
         self._turn = turn
+        self._options = options
 
     @property
     def in_durable_context(self) -> bool:
         return not _in_step.get()
 
     def get_durable_operation_backend(self) -> DurableOperationBackend[Any]:
-        return _Backend(self._turn)
+        return _Backend(self._turn, self._options)
+
+    def get_wrapper_model(self, model: Model) -> Model | None:
+        return _Continuing(model) if _in_step.get() else None
 
     def get_default_run_id(self) -> str | None:
         return self._turn.id if self.in_durable_context else None
@@ -244,9 +280,10 @@ class _Names(JournalOperationNamer):
 class _Backend(CallableOperationBackend[_Unit]):
     """Where pydantic-ai's operations become steps."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, options: PydanticAgent) -> None:
+        model = _Unit(options.on_crash if options.stream else StepPolicy.REPLAY)
         config = RoleBasedOperationConfig[_Unit](
-            model=_REPLAY, event=_REPLAY, capability=_REPLAY, tool=_REPLAY, resolve_tool=_unit_of_tool
+            model=model, event=_REPLAY, capability=_REPLAY, tool=_REPLAY, resolve_tool=_unit_of_tool
         )
         super().__init__(namer=_Names("agent"), config=config)
         self._turn = turn
@@ -260,51 +297,99 @@ class _Backend(CallableOperationBackend[_Unit]):
         cache_key: tuple[object, ...],
         config: _Unit,
     ) -> object:
-        turn = self._turn
-        if isinstance(operation_id, EventStreamHandlerId):
-            return None  # what happens outside of model requests is told by the steps themselves
-        call_id = next((one.tool_call_id for one in cache_key if isinstance(one, RunContext)), None)
-        if call_id is not None:
-            name = f"{name} {_shown(call_id)}"  # calls of one tool run side by side
-        if isinstance(operation_id, ToolsetCallToolId):
-            turn.spend(tool_calls=1)
+        # Of the cache key, whose form is nobody's business, only the run's context, as pydantic-ai's own engines do.
+        ctx = next((part for part in cache_key if isinstance(part, RunContext)), None)
+        match operation_id:
+            case EventStreamHandlerId():
+                return None  # what happens outside of model requests is told by the steps themselves
+            case ModelRequestId(streaming=streaming):
+                unit = partial(self._request, body, streaming)
+            case ToolsetCallToolId():
+                self._turn.spend(tool_calls=1)
+                return await self._step_of_tool(name, body, ctx, config)
+            case _:
+                unit = partial(_run, body)
+        return await self._turn.step(unit, name=_of_call(name, ctx), policy=config.policy)
 
-        async def unit() -> Any:
-            with _inside_step():
-                payload = await body()
-            if isinstance(operation_id, ModelRequestId):
-                await self._tell_calls(payload)
-            elif isinstance(operation_id, ToolsetCallToolId):
-                await turn.emit("tool.result", {"id": call_id, "step": name})
-                return {"recorded": payload}
-            return payload
+    async def _request(self, body: Callable[[], Awaitable[object]], streaming: bool) -> Any:
+        before = text_in(emitted_so_far())
+        response: Any = await _run(body)
+        if not streaming and response.get("state") != "suspended":
+            for part in _text_parts(response):
+                await self._turn.write(part["content"])
+        if before:
+            first = next(iter(_text_parts(response)), None)
+            if first is None:
+                response["parts"].insert(0, {"part_kind": "text", "content": before})
+            else:
+                first["content"] = before + first["content"]
+        return response
 
-        recorded = await turn.step(unit, name=name, policy=config.policy)
-        if not isinstance(operation_id, ToolsetCallToolId):
-            return recorded
+    async def _step_of_tool(
+        self, name: str, body: Callable[[], Awaitable[object]], ctx: RunContext[Any] | None, config: _Unit
+    ) -> object:
+        async def call() -> Any:
+            if ctx is not None:
+                await self._turn.emit("tool.call", _call_in(ctx))
+            payload = await _run(body)
+            if ctx is not None:
+                await self._turn.emit("tool.result", {"id": ctx.tool_call_id, "name": ctx.tool_name})
+            return {"recorded": payload}
+
+        recorded = await self._turn.step(call, name=_of_call(name, ctx), policy=config.policy)
         if isinstance(recorded, Mapping) and recorded.keys() == {"recorded"}:
             return recorded["recorded"]
         # Somebody has decided what became of a call declared `once`: with the value alone, not with its envelope.
         return {"kind": "tool_return", "result": recorded}
 
-    async def _tell_calls(self, response: Any) -> None:
-        for part in response.get("parts", ()):
-            if part.get("part_kind") == "tool-call":
-                called = {
-                    "id": part["tool_call_id"],
-                    "name": part["tool_name"],
-                    "arguments": part.get("args"),
-                }
-                await self._turn.emit("tool.call", called)
+
+class _Continuing(WrapperModel):
+    """Asks a model to go on where an earlier attempt at the step was cut off."""
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        text = text_in(emitted_so_far())
+        if text:
+            said = ModelResponse([TextPart(text)])
+            messages = [*messages, said, ModelRequest([UserPromptPart(_GO_ON)])]
+        async with self.wrapped.request_stream(
+            messages, model_settings, model_request_parameters, run_context
+        ) as stream:
+            yield stream
 
 
-@contextmanager
-def _inside_step() -> Iterator[None]:
+async def _run(body: Callable[[], Awaitable[object]]) -> Any:
+    """As a step, which is remembered as a whole: agents that run inside one make no steps of their own."""
     token = _in_step.set(True)
     try:
-        yield
+        return await body()
     finally:
         _in_step.reset(token)
+
+
+def _of_call(name: str, ctx: RunContext[Any] | None) -> str:
+    """The name of a step that belongs to the call of a tool: calls of one tool run side by side."""
+    return name if ctx is None or ctx.tool_call_id is None else f"{name} {_shown(ctx.tool_call_id)}"
+
+
+def _call_in(ctx: RunContext[Any]) -> dict[str, Any]:
+    """The call of a tool that the run is at."""
+    called = {"id": ctx.tool_call_id, "name": ctx.tool_name, "arguments": None}
+    for message in reversed(ctx.messages):
+        for part in message.parts:
+            if isinstance(part, ToolCallPart) and part.tool_call_id == ctx.tool_call_id:
+                return {**called, "arguments": part.args_as_dict()}
+    return called
+
+
+def _text_parts(response: Any) -> list[dict[str, Any]]:
+    return [part for part in response.get("parts", ()) if part.get("part_kind") == "text"]
 
 
 def _unit_of_tool(operation_id: DurableOperationId, tool: object | None, name: str) -> _Unit | Literal[False]:

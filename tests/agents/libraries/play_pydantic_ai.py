@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic_ai import Agent
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.messages import ModelResponse
+from pydantic_ai.models import Model
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from lastcall.agents import AgentAdapter
-from lastcall.agents._pydantic_ai import adapt
+from lastcall.agents._pydantic_ai import PydanticAgent, adapt
 from tests.agents.libraries.plays import Play, Stage, main
 
 
-def agent_of(stage: Stage) -> Agent[None, Any]:
+def provider_of(stage: Stage) -> OpenAIProvider:
+    return OpenAIProvider(base_url=stage.url, api_key="none")
+
+
+def agent_of(stage: Stage, model: Model | None = None) -> Agent[None, Any]:
     """An agent whose tools are `search`, `charge` (declared once) and `delete` (which somebody must approve)."""
-    model = OpenAIChatModel("scripted", provider=OpenAIProvider(base_url=stage.url, api_key="none"))
-    agent = Agent(model, name="helper")
+    agent = Agent(model or OpenAIChatModel("scripted", provider=provider_of(stage)), name="helper")
 
     @agent.tool_plain
     async def search(q: str) -> str:
@@ -42,7 +47,30 @@ def pydantic_ai(stage: Stage) -> AgentAdapter:
     return adapter
 
 
-PLAYS: dict[str, Play] = {"pydantic_ai": pydantic_ai}
+def continuing(stage: Stage) -> AgentAdapter:
+    """Answers that were cut off are gone on with."""
+    return PydanticAgent(agent_of(stage), on_crash="continue")
+
+
+class OftenAsked(OpenAIResponsesModel):
+    """Looks more often at what the provider works on."""
+
+    def continuation_delay(self, response: ModelResponse) -> float | None:
+        return None if super().continuation_delay(response) is None else 0.1
+
+
+def in_background(stage: Stage) -> AgentAdapter:
+    """Responses that the provider works on by itself."""
+    settings = OpenAIResponsesModelSettings(openai_background=True)
+    model = OftenAsked("scripted", provider=provider_of(stage), settings=settings)
+    return PydanticAgent(agent_of(stage, model), stream=False)
+
+
+PLAYS: dict[str, Play] = {
+    "pydantic_ai": pydantic_ai,
+    "continuing": continuing,
+    "in_background": in_background,
+}
 
 if __name__ == "__main__":
     main(PLAYS)

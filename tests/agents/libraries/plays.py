@@ -15,7 +15,7 @@ from typing import Any
 import lastcall
 from lastcall import ShutdownPlan, TaskManager
 from lastcall.agents import AgentAdapter
-from lastcall.jobs import Context, Jobs, Task
+from lastcall.jobs import Backoff, Context, Jobs, Task
 from tests.agents.libraries.turns import JobTurn
 
 # Longer than any test waits.
@@ -60,7 +60,7 @@ Play = Callable[[Stage], AgentAdapter]
 def declare(jobs: Jobs, play: Play, stage: Stage) -> Task[[str], Any]:
     """The job in which one agent answers one prompt."""
 
-    @jobs.task(name="ask", max_lost=10)
+    @jobs.task(name="ask", max_lost=10, backoff=Backoff(first_seconds=0, jitter=0))
     async def ask(ctx: Context, prompt: str) -> Any:
         turn = JobTurn(ctx)
         answer = await play(stage).run(turn, prompt, [])

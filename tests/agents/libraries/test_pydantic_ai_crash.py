@@ -6,10 +6,11 @@ The ledgers are outside: a local server that counts model calls, and a file that
 import signal
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.agents.libraries.play_pydantic_ai import pydantic_ai
+from tests.agents.libraries.play_pydantic_ai import continuing, in_background, pydantic_ai
 from tests.agents.libraries.theatre import Theatre, play
 from tests.jobs.running import eventually, reaches
 from tests.support.openai_server import Fault, OpenAIServer, Reply, Tool
@@ -143,3 +144,57 @@ async def test_a_deploy_costs_nothing(tmp_path: Path) -> None:
             attempts = await theatre.job.attempts()
             assert [str(attempt.outcome) for attempt in attempts] == ["handed_over", "completed"]
         assert [call.finished for call in server.paid] == [True, True]
+
+
+async def test_killed_while_it_answers_and_gone_on_with(tmp_path: Path) -> None:
+    """The policy `continue`: the model is given what it had said and goes on; readers take nothing back."""
+
+    def script(body: dict[str, Any]) -> Reply:
+        before = body["messages"][-2:-1]
+        if before and before[0]["role"] == "assistant" and before[0].get("content"):
+            return Reply(ANSWER.removeprefix(before[0]["content"]))
+        return SEARCH[1] if body["messages"][-1]["role"] == "tool" else SEARCH[0]
+
+    with OpenAIServer(script, faults={2: Fault(hold_after=4)}) as server:
+        async with play(server, tmp_path, MODULE, "continuing", continuing) as theatre:
+            with theatre.worker() as first:
+                await theatre.shows("taking ")
+                first.signal(signal.SIGKILL)
+                first.wait()
+            with theatre.worker():
+                await check_answer(theatre)
+            assert theatre.stage.effects == ["search bar"]
+            assert [event.type for event in await theatre.events() if event.type == "step.reset"] == []
+        assert [call.finished for call in server.paid] == [True, False, True]
+        assert [message["role"] for message in server.paid[2].body["messages"]][-2:] == ["assistant", "user"]
+
+
+async def test_killed_while_the_provider_works(tmp_path: Path) -> None:
+    """A background response of OpenAI is asked for again by its id, and bought once; its tools are called once."""
+    with OpenAIServer(SEARCH, faults={1: Fault(hold_after=1)}) as server:
+        async with play(server, tmp_path, MODULE, "in_background", in_background) as theatre:
+            with theatre.worker() as first:
+                await eventually(lambda: len(server.calls) >= 2)  # bought, and asked for once
+                first.signal(signal.SIGKILL)
+                first.wait()
+            server.release()
+            with theatre.worker():
+                await check_answer(theatre)
+            assert theatre.stage.effects == ["search bar"]
+        assert len(server.paid) == 2
+        assert server.cancelled == []
+
+
+async def test_a_deploy_while_the_provider_works(tmp_path: Path) -> None:
+    """A deploy between two looks at a background response does not cancel it: another worker goes on looking."""
+    with OpenAIServer(SEARCH, faults={1: Fault(hold_after=1)}) as server:
+        async with play(server, tmp_path, MODULE, "in_background", in_background) as theatre:
+            with theatre.worker() as first:
+                await eventually(lambda: len(server.calls) >= 2)
+                first.signal(signal.SIGTERM)
+                first.wait()
+            server.release()
+            with theatre.worker():
+                await check_answer(theatre)
+        assert len(server.paid) == 2
+        assert server.cancelled == []
