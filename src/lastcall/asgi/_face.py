@@ -30,6 +30,7 @@ from ..streams._streams import Streams
 from ._access import allow_local
 from ._answers import answer_json, refusal_headers
 from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, UnfitBody
+from ._drain_face import DrainFace
 from ._durable_streams import DurableStreams
 from ._jobs_face import JobsFace
 from ._pages import Answer, BadQuery, Pages, whole_number
@@ -78,6 +79,7 @@ class Face:
     GET  PREFIX/tasks/{id}
     POST PREFIX/tasks/{id}/cancel
     GET  PREFIX/stats
+    GET  PREFIX/drain, POST PREFIX/drain    see `DrainFace`
     and, where there are durable jobs, PREFIX/jobs: see `JobsFace`; where there are streams, PREFIX/streams: see
     `DurableStreams`
     """
@@ -97,6 +99,7 @@ class Face:
         self._retry_after_seconds = retry_after_seconds
         self._allow = allow or allow_local
         self.jobs = None if jobs is None else JobsFace(jobs, f"{prefix}/jobs")
+        self._drain = DrainFace(manager)
         self._streams = DurableStreams(streams) if isinstance(streams, Streams) else streams
         if self._streams is None and jobs is not None:
             self._streams = DurableStreams(None)  # the logs of jobs alone
@@ -114,6 +117,8 @@ class Face:
             ("GET", task),
             ("POST", f"{task}/cancel"),
             ("GET", f"{prefix}/stats"),
+            ("GET", f"{prefix}/drain"),
+            ("POST", f"{prefix}/drain"),
             *([] if self.jobs is None else self.jobs.example_paths()),
             *([] if self._streams is None else [("PUT", f"{prefix}/streams/name")]),
         ]
@@ -157,6 +162,8 @@ class Face:
                 return {"GET": self._tasks}
             case ["stats"]:
                 return {"GET": self._stats}
+            case ["drain"]:
+                return self._drain.pages()
             case ["tasks", id] if id:
                 return {"GET": partial(self._task, unquote(id))}
             case ["tasks", id, "cancel"] if id:

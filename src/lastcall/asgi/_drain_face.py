@@ -1,0 +1,182 @@
+"""PREFIX/drain: where a shutdown stands, to be followed live, and the verb that begins one.
+
+Who calls it: `_face`. What it owns: how a drain is told (`stand`), and that a process asked to drain also ends: it
+sends itself SIGTERM, which the server and the plan take as any other, so that there is one way to stop and not two.
+Where no signal can be heard (a server in a thread, a test client) only the plan is carried out, and the answer says so.
+
+A follower is no held call: it stays until the report is there, which is after all calls. What can go wrong: a client
+that does not read; it is left alone, and ends with the server's connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from itertools import islice
+from typing import Any
+from urllib.parse import parse_qs
+
+from .._core._manager import TaskManager
+from .._core._plan import Deadlines
+from .._core._record import TaskInfo
+from .._core._signals import _Handler
+from .._core._state import ManagerState
+from ..exceptions import NotOpen
+from ._log_request import LogFormat, chosen_format
+from ._pages import Answer, Pages
+from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
+
+_LISTED = 50
+_FOLLOWERS = 16
+_LOOK_SECONDS = 0.2
+_KEEP_ALIVE_SECONDS = 10.0
+_SIGNAL_LOOKS = 1000
+
+_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class DrainFace:
+    """The page.
+
+    GET  drain    where it stands; as `text/event-stream`: `drain` events until `report`, which is the last
+    POST drain    begin; answers 202 at once, or as `text/event-stream` with the events of GET
+    """
+
+    def __init__(self, manager: TaskManager) -> None:
+        self._manager = manager
+        self._followers = 0
+
+    def pages(self) -> Pages:
+        return {"GET": self._look, "POST": self._begin}
+
+    async def _look(self, scope: Scope, receive: Receive) -> Answer | ASGIApp:
+        self._check_open()
+        return self._answer(scope, 200)
+
+    async def _begin(self, scope: Scope, receive: Receive) -> Answer | ASGIApp:
+        self._check_open()
+        if self._manager.state is ManagerState.OPEN:
+            await self._stop()
+        return self._answer(scope, 202)
+
+    def _answer(self, scope: Scope, status: int) -> Answer | ASGIApp:
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        accept = get_header(list(scope.get("headers", ())), b"accept")
+        if chosen_format(query, accept) is not LogFormat.SSE:
+            return Answer(status, stand(self._manager))
+        if self._followers >= _FOLLOWERS:
+            return Answer(429, {"detail": f"{_FOLLOWERS} clients follow the drain already"})
+        return lambda scope, receive, send: self._follow(status, receive, send)
+
+    def _check_open(self) -> None:
+        if self._manager.state is ManagerState.NEW:
+            raise NotOpen("the app has not started")
+
+    async def _stop(self) -> None:
+        if not ends_process():
+            self._manager.begin_shutdown()
+            return
+        signal.raise_signal(signal.SIGTERM)
+        # The handler tells the loop, which comes to it in its next turns.
+        for _ in range(_SIGNAL_LOOKS):
+            if self._manager.state is not ManagerState.OPEN:
+                return
+            await asyncio.sleep(0.001)
+
+    # --- following --------------------------------------------------------------------------------------
+
+    async def _follow(self, status: int, receive: Receive, send: Send) -> None:
+        leaving = asyncio.get_running_loop().create_task(_until_gone(receive), name="lastcall: a follower")
+        self._followers += 1
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": _HEADERS})
+            await self._tell(send, leaving)
+        except OSError:
+            pass  # how servers of ASGI 2.4 say that the client left
+        finally:
+            self._followers -= 1
+            leaving.cancel()
+
+    async def _tell(self, send: Send, leaving: asyncio.Task[None]) -> None:
+        told_state, told_at = None, 0.0
+        loop = asyncio.get_running_loop()
+        while not leaving.done():
+            state = self._manager.state
+            if state is ManagerState.CLOSED:
+                body = _event("report", stand(self._manager))
+                await send({"type": "http.response.body", "body": body, "more_body": False})
+                return
+            quiet = state is ManagerState.OPEN and loop.time() - told_at < _KEEP_ALIVE_SECONDS
+            if state is not told_state or not quiet:
+                body = _event("drain", stand(self._manager))
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                told_state, told_at = state, loop.time()
+            await asyncio.wait({leaving}, timeout=_LOOK_SECONDS)
+
+
+def stand(manager: TaskManager) -> dict[str, Any]:
+    """Where the shutdown of this manager stands, as JSON. `work`: who is waited for, the first of them."""
+    roster, runner, report = manager._roster, manager._runner, manager.report
+    deadlines: Deadlines | None = getattr(runner, "_deadlines", None)
+    now = roster.clock()
+    live = list(islice((record for record in roster.live.values() if not record.daemon), _LISTED))
+    held = list(islice(roster.holds.values(), _LISTED - len(live)))
+    return {
+        "name": manager.name,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "ends_process": ends_process(),
+        "state": manager.state.value,
+        "plan": {**manager.plan._asdict(), "total": manager.plan.total_seconds},
+        "elapsed_seconds": None if deadlines is None else now - deadlines.start,
+        "remaining_seconds": None if deadlines is None else max(0.0, deadlines.end - now),
+        "phase_remaining_seconds": _phase_left(manager.state, deadlines, now),
+        "busy": 0 if manager.state is ManagerState.CLOSED else roster.busy,
+        "work": [_show(roster.info(record)) for record in (*live, *held)],
+        "report": None if report is None or deadlines is not None else json.loads(report.to_json()),
+    }
+
+
+def _phase_left(state: ManagerState, deadlines: Deadlines | None, now: float) -> float | None:
+    if deadlines is None:
+        return None
+    ends = {
+        ManagerState.NOTICE: deadlines.drain_start,
+        ManagerState.DRAINING: deadlines.drain_end,
+        ManagerState.CANCELLING: deadlines.cancel_end,
+        ManagerState.CLOSING: deadlines.end,
+    }
+    return max(0.0, ends[state] - now) if state in ends else None
+
+
+def _show(info: TaskInfo) -> dict[str, Any]:
+    return {
+        "id": info.id,
+        "name": info.name,
+        "kind": info.kind.value,
+        "group": info.group,
+        "status": info.status.value,
+        "seconds": info.seconds,
+    }
+
+
+def ends_process() -> bool:
+    """Whether SIGTERM is heard by a shutdown plan: only then may this process send it to itself."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return isinstance(handler, _Handler) and not handler.watch._over
+
+
+def _event(name: str, content: object) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(content, default=repr)}\n\n".encode()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
