@@ -1,14 +1,15 @@
 """Logs over real servers and sockets: readers of every kind at once, and servers that end under them.
 
-The test itself is the worker that writes; uvicorn serves, from the same file, in another process.
+The test itself is the worker that writes; the servers read the same file, in processes of their own.
 """
 
 import asyncio
 import contextlib
+import http.client
 import json
 import signal
 import socket
-import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -21,10 +22,14 @@ from lastcall.jobs import Context, Job, Jobs
 from lastcall.streams import Entry, follow
 from tests.asgi.driver import within
 from tests.asgi.event_source import EventSource
-from tests.servers.clients import wait_until_served
 from tests.servers.processes import ServerProcess, free_port
+from tests.servers.setups import Setup
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.loops("asyncio")]
+
+
+UVICORN = Setup("uvicorn", 1, "uvloop")
+SETUPS = [UVICORN, Setup("hypercorn", 1, "asyncio"), Setup("granian", 1, "uvloop")]
 
 
 class Writer:
@@ -61,11 +66,23 @@ class Writer:
 
 
 @contextmanager
-def serving(folder: Path, writer: Writer, port: int) -> Iterator[ServerProcess]:
-    command = [sys.executable, "-m", "uvicorn", "tests.asgi.log_service:app", "--host", "127.0.0.1"]
-    with ServerProcess([*command, "--port", str(port)], folder, {"LOG_STORE": writer.url}) as server:
-        wait_until_served(port, "/readyz", seconds=30, alive=lambda: server.alive)
+def serving(folder: Path, writer: Writer, port: int, setup: Setup = UVICORN) -> Iterator[ServerProcess]:
+    command = setup.command("tests.asgi.log_service:app", port)
+    with ServerProcess(command, folder, {"LOG_STORE": writer.url}) as server:
+        wait_until_ready(port, server)
         yield server
+
+
+def wait_until_ready(port: int, server: ServerProcess) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and server.alive:
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(asking), contextlib.suppress(OSError, http.client.HTTPException):
+            asking.request("GET", "/readyz")
+            if asking.getresponse().status == 200:
+                return
+        time.sleep(0.02)
+    raise TimeoutError("the server does not come up")
 
 
 def check(sources: list[EventSource], written: list[Entry]) -> None:
@@ -115,7 +132,8 @@ async def test_readers_of_every_kind_at_once(tmp_path: Path) -> None:
         assert "Traceback" not in server.log
 
 
-async def test_servers_that_end_under_their_readers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("setup", SETUPS, ids=str)
+async def test_servers_that_end_under_their_readers(tmp_path: Path, setup: Setup) -> None:
     """One is stopped in good order, the next is killed, a third goes on: no entry is lost or doubled."""
     writer = Writer(tmp_path)
     async with writer.open():
@@ -124,7 +142,7 @@ async def test_servers_that_end_under_their_readers(tmp_path: Path) -> None:
         readers: list[asyncio.Task[None]] = []
         writing = asyncio.create_task(write_on(writer))
         for end in (signal.SIGTERM, signal.SIGKILL, None):
-            with await asyncio.to_thread(start, tmp_path, writer, port) as server:
+            with await asyncio.to_thread(start, tmp_path, writer, port, setup) as server:
                 readers = readers or [asyncio.create_task(source.run()) for source in sources]
                 seen = [len(source.entries) for source in sources]
                 await progress(sources, seen, 20)
@@ -133,7 +151,7 @@ async def test_servers_that_end_under_their_readers(tmp_path: Path) -> None:
                     writer.words.put_nowait(None)
                     await within(asyncio.gather(*readers), 30)
                 else:
-                    server.signal_main(end)
+                    (server.signal_group if end is signal.SIGKILL else server.signal_main)(end)
                     assert await asyncio.to_thread(server.wait, 8) is not None
                 if end is signal.SIGTERM:
                     assert all(source.endings == ["clean"] for source in sources if len(source.endings) == 1)
@@ -145,10 +163,10 @@ async def test_servers_that_end_under_their_readers(tmp_path: Path) -> None:
         assert all(source.snapshots >= 3 for source in sources)
 
 
-def start(folder: Path, writer: Writer, port: int) -> Any:
+def start(folder: Path, writer: Writer, port: int, setup: Setup = UVICORN) -> Any:
     """A server that is already up; leaving the block ends it."""
     stack = contextlib.ExitStack()
-    server = stack.enter_context(serving(folder, writer, port))
+    server = stack.enter_context(serving(folder, writer, port, setup))
     held = stack.pop_all()
 
     @contextmanager
