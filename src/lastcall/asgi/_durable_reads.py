@@ -222,8 +222,9 @@ def _events(reading: Reading, encode: Callable[[Reading], bytes], cursor: str) -
 
 
 def _event(name: bytes, data: bytes) -> bytes:
-    # A line break in the data would end a line of the event, and two of them the event: each begins a new line.
-    lines = b"".join(b"data:" + line + b"\n" for line in _LINE_BREAK.split(data))
+    # A line break in the data would end a line of the event, and two of them the event: each begins a new line. The
+    # space is the reader's to take away; without it, it would take one of the data.
+    lines = b"".join(b"data: " + line + b"\n" for line in _LINE_BREAK.split(data))
     return b"event: " + name + b"\n" + lines + b"\n"
 
 
