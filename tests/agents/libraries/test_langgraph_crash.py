@@ -39,7 +39,7 @@ async def test_killed_in_the_second_request(tmp_path: Path) -> None:
                 await theatre.shows("taking ")
                 first.signal(signal.SIGKILL)
                 first.wait()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
             resets = [event.data for event in await theatre.events() if event.type == "step.reset"]
@@ -57,7 +57,7 @@ async def test_killed_in_a_tool(tmp_path: Path) -> None:
                 first.signal(signal.SIGKILL)
                 first.wait()
             theatre.stage.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar", "search bar"]
         assert [call.finished for call in server.paid] == [True, True]
@@ -74,7 +74,7 @@ async def test_a_deploy_between_supersteps(tmp_path: Path) -> None:
                 theatre.stage.release()
                 first.wait()
             assert len(server.paid) == 1
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
             assert await outcomes(theatre) == ["handed_over", "completed"]
@@ -92,7 +92,7 @@ async def test_a_deploy_inside_a_subgraph(tmp_path: Path) -> None:
                 theatre.stage.release()
                 first.wait()
             assert theatre.stage.effects == ["before", "first"]
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 assert (await theatre.result())["answer"] == '"second"'
             assert theatre.stage.effects == ["before", "first", "second"]
             assert await outcomes(theatre) == ["handed_over", "completed"]
@@ -112,7 +112,7 @@ async def test_an_interrupt_waits_without_a_worker(tmp_path: Path) -> None:
             name = waits_for.removeprefix("signal ")
             assert theatre.stage.effects == []
             await theatre.job.send(name, True)
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 assert (await theatre.result())["answer"] == ANSWER
             asked = [event.data for event in await theatre.events() if event.type == "interrupt.requested"]
             assert asked == [{"wait_for": name, "value": {"delete": "a.txt"}}]

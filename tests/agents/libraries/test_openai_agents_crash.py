@@ -35,7 +35,7 @@ async def test_killed_in_the_second_request(tmp_path: Path) -> None:
                 await theatre.shows("taking ")
                 first.signal(signal.SIGKILL)
                 first.wait()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
             resets = [event.data for event in await theatre.events() if event.type == "step.reset"]
@@ -54,7 +54,7 @@ async def test_killed_in_a_tool_that_is_declared_once(tmp_path: Path) -> None:
                 first.signal(signal.SIGKILL)
                 first.wait()
             theatre.stage.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await reaches(theatre.job, "waiting")
                 await theatre.job.resolve(
                     "tool:charge call_c", happened=True, value="the bank says: charged 5"
@@ -76,7 +76,7 @@ async def test_killed_while_it_waits_for_approval(tmp_path: Path) -> None:
                 first.wait()
             assert theatre.stage.effects == []
             await theatre.job.send("approval call_d", True)
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 assert (await theatre.result())["answer"] == ANSWER
             asked = [event.data for event in await theatre.events() if event.type == "approval.requested"]
             assert asked == [
@@ -97,7 +97,7 @@ async def test_a_deploy_behind_a_handoff(tmp_path: Path) -> None:
                 first.signal(signal.SIGTERM)
                 theatre.stage.release()
                 first.wait()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
             attempts = await theatre.job.attempts()

@@ -46,7 +46,7 @@ async def test_killed_while_it_reads(tmp_path: Path) -> None:
                 first.signal(signal.SIGKILL)
                 first.wait()
             server.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
         assert asked(server) == ["POST", "GET from 0"]
         assert len(server.paid) == 1
@@ -62,7 +62,7 @@ async def test_handed_over_while_it_reads(tmp_path: Path) -> None:
                 first.wait()
             await eventually(lambda: server.calls[0].hung_up)
             server.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
         assert asked(server) == ["POST", "GET from 0"]
 
@@ -71,7 +71,7 @@ async def test_the_connection_breaks(tmp_path: Path) -> None:
     """The stream is cut in the middle: the same worker takes it up behind the last event that it had."""
     with OpenAIServer([Reply(ANSWER)], faults={1: Fault(cut_after=5)}) as server:
         async with on_stage(server, tmp_path) as theatre:
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
         assert asked(server) == ["POST", "GET from 8"]
 
@@ -81,7 +81,7 @@ async def test_too_old_to_be_streamed(tmp_path: Path) -> None:
     with OpenAIServer([Reply(ANSWER)], faults={1: Fault(cut_after=5)}) as server:
         server.streams_again = False
         async with on_stage(server, tmp_path) as theatre:
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
         assert asked(server) == ["POST", "GET from 8", "GET"]
 
@@ -90,7 +90,7 @@ async def test_cancelled_by_its_user(tmp_path: Path) -> None:
     """Who cancels a run does not want to pay for the rest: the connection closes, and the provider is told to stop."""
     with OpenAIServer([Reply(ANSWER)], faults={1: Fault(hold_after=6)}) as server:
         async with on_stage(server, tmp_path) as theatre:
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await theatre.shows("everyone ")
                 await theatre.job.cancel()
                 await reaches(theatre.job, "cancelled")
@@ -107,7 +107,7 @@ async def test_the_provider_does_not_keep_it(tmp_path: Path) -> None:
                 first.signal(signal.SIGKILL)
                 first.wait()
             server.forget()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 assert (await theatre.result())["answer"] == ANSWER
             assert await theatre.text() == ANSWER
             resets = [event.data for event in await theatre.events() if event.type == "step.reset"]
@@ -119,7 +119,7 @@ async def test_functions_that_nobody_carries_out(tmp_path: Path) -> None:
     """A model that calls functions needs an agent: the job fails, and says so."""
     with OpenAIServer([Reply(tools=[Tool("search")])]) as server:
         async with on_stage(server, tmp_path) as theatre:
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 with pytest.raises(
                     JobFailed, match="calls functions, which nobody here can carry out: .'search'"
                 ):

@@ -41,7 +41,7 @@ async def test_killed_in_the_first_request(tmp_path: Path) -> None:
                 first.signal(signal.SIGKILL)
                 first.wait()
             await eventually(lambda: server.paid[0].hung_up)
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert [event.data for event in await theatre.events() if event.type == "step.reset"] == [
                 {"step": "model"}
@@ -61,7 +61,7 @@ async def test_killed_in_a_tool(tmp_path: Path) -> None:
                 first.wait()
             assert len(server.paid) == 1
             theatre.stage.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar", "search bar"]
         assert [call.finished for call in server.paid] == [True, True]
@@ -78,7 +78,7 @@ async def test_killed_in_a_tool_that_is_declared_once(tmp_path: Path) -> None:
                 first.signal(signal.SIGKILL)
                 first.wait()
             theatre.stage.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await reaches(theatre.job, "waiting")
                 assert (await theatre.job.info()).waits_for == ("step_outcome_unknown",)
                 await theatre.job.resolve(
@@ -99,7 +99,7 @@ async def test_killed_in_the_second_request(tmp_path: Path) -> None:
                 await theatre.shows("taking ")
                 first.signal(signal.SIGKILL)
                 first.wait()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
         assert [call.finished for call in server.paid] == [True, False, True]
@@ -117,7 +117,7 @@ async def test_killed_while_it_waits_for_approval(tmp_path: Path) -> None:
             assert (await theatre.job.info()).waits_for == ("signal approval call_d",)
             assert theatre.stage.effects == []
             await theatre.job.send("approval call_d", True)
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 assert (await theatre.result())["answer"] == ANSWER
             asked = [event.data for event in await theatre.events() if event.type == "approval.requested"]
             assert asked == [
@@ -138,7 +138,7 @@ async def test_a_deploy_costs_nothing(tmp_path: Path) -> None:
                 theatre.stage.release()
                 first.wait()
             assert len(server.paid) == 1
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
             attempts = await theatre.job.attempts()
@@ -161,7 +161,7 @@ async def test_killed_while_it_answers_and_gone_on_with(tmp_path: Path) -> None:
                 await theatre.shows("taking ")
                 first.signal(signal.SIGKILL)
                 first.wait()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
             assert [event.type for event in await theatre.events() if event.type == "step.reset"] == []
@@ -178,7 +178,7 @@ async def test_killed_while_the_provider_works(tmp_path: Path) -> None:
                 first.signal(signal.SIGKILL)
                 first.wait()
             server.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
             assert theatre.stage.effects == ["search bar"]
         assert len(server.paid) == 2
@@ -194,7 +194,7 @@ async def test_a_deploy_while_the_provider_works(tmp_path: Path) -> None:
                 first.signal(signal.SIGTERM)
                 first.wait()
             server.release()
-            with theatre.worker():
+            async with theatre.jobs.worker():
                 await check_answer(theatre)
         assert len(server.paid) == 2
         assert server.cancelled == []

@@ -32,7 +32,7 @@ class Theatre:
         ]
 
     def worker(self, drain: float = 20) -> Program:
-        """A process that works; leaving the block kills it with kill -9."""
+        """A process that works, to be killed; the one that takes over may be `theatre.jobs.worker()` in the test."""
         return Program([*self._command, str(drain)])
 
     async def result(self) -> Any:
