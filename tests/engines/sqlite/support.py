@@ -61,10 +61,10 @@ def is_sound(path: Path) -> bool:
 class Program:
     """`program.py <arguments>` as a process: told by lines, tells by lines, ends with the block."""
 
-    def __init__(self, *arguments: object, wrapper: tuple[str, ...] = ()) -> None:
+    def __init__(self, *arguments: object, wrapper: tuple[str, ...] = (), program: Path = PROGRAM) -> None:
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         self.process = subprocess.Popen(
-            [*wrapper, sys.executable, "-X", "dev", str(PROGRAM), *map(str, arguments)],
+            [*wrapper, sys.executable, "-X", "dev", str(program), *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
