@@ -10,7 +10,6 @@ import asyncio
 import os
 import sys
 import warnings
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from rich.console import Console
 
 import lastcall
 from lastcall import ShutdownPlan, TaskManager, current_shutdown
-from lastcall.agents import AgentQueue, Budget, Run, RunStatus
+from lastcall.agents import AgentQueue, Budget, Run
 from lastcall.cli._demo import CannotStart, check_readable, find_place
 from lastcall.demo.answer import Quoter
 from lastcall.demo.app import PAYLOAD_BYTES_MAX
@@ -86,6 +85,9 @@ class _Asking:
         self._manager = TaskManager(name="lastcall demo", plan=_PLAN)
         self._jobs = Jobs(SqliteEngine(str(place.path)), max_payload_bytes=PAYLOAD_BYTES_MAX)
         self._study = Study(path, self._jobs, self._manager, limit=limit)
+        self._view = TextView()
+        self._shown = ""
+        self._seen = 0
 
     async def run(self, *, fresh: bool) -> int:
         try:
@@ -130,7 +132,16 @@ class _Asking:
                 run = await chat.send(self._question, on_busy="interrupt")
             else:
                 self._say("Found this question unanswered; continuing.")
-            return await self._or_stop(self._tell(run))
+            telling = self._manager.create_task(self._tell(run), name="tell the answer", daemon=True)
+            stop = self._manager.create_task(current_shutdown().wait(), name="hear of a stop", daemon=True)
+            await asyncio.wait({telling, stop}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if telling.done():
+                return telling.result()
+            telling.cancel()
+            self._say("\nStopping.")
+        # It is handed over now, or has spoken its last words in the drain.
+        return await self._tell(run) if (await run.status()).final else None
 
     def _queue(self) -> AgentQueue:
         study = self._study
@@ -154,38 +165,25 @@ class _Asking:
         )
 
     async def _tell(self, run: Run) -> bool:
-        """Write the answer as it comes. What is taken back cannot be unsaid on a terminal, so that is said."""
-        view, shown = TextView(), ""
-        async for entries in follow(run.log()):
-            view.apply(entries)
-            text = view.text("answer")
-            if not text.startswith(shown):
+        """Write the answer as it comes, from where it was left. What is taken back cannot be unsaid on a terminal, so
+        that is said."""
+        async for entries in follow(run.log(), self._seen):
+            self._seen = entries[-1].seq
+            self._view.apply(entries)
+            text = self._view.text("answer")
+            if not text.startswith(self._shown):
                 self._write("\n")
                 self._say("(That was cut off; once more.)")
-                shown = ""
-            self._write(text[len(shown) :])
-            shown = text
+                self._shown = ""
+            self._write(text[len(self._shown) :])
+            self._shown = text
         try:
             answer = await run.result()
         except AgentError as error:
             self._say(f"\nlastcall: no answer: {error}")
             return False
-        if not shown:
-            self._write(str(answer))
-        self._write("\n")
-        return await run.status() is RunStatus.COMPLETED
-
-    async def _or_stop(self, telling: Coroutine[Any, Any, bool]) -> bool | None:
-        """What it gives, or None as soon as a stop comes: then the run is handed over, and nobody need wait for it."""
-        told = self._manager.create_task(telling, name="tell the answer", daemon=True)
-        stop = self._manager.create_task(current_shutdown().wait(), name="hear of a stop", daemon=True)
-        await asyncio.wait({told, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not told.done():
-            self._write("\n")
-            self._say("Stopping.")
-            return None
-        return told.result()
+        self._write("\n" if self._shown else f"{answer}\n")
+        return True
 
     def _write(self, text: str) -> None:
         sys.stdout.write("".join(char if char == "\n" else printable(char) for char in text))
