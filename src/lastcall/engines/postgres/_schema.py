@@ -124,14 +124,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
 VERSION = len(MIGRATIONS)
 
 _META = "CREATE TABLE IF NOT EXISTS lastcall.meta (version int NOT NULL)"
-_HAS_META = "SELECT to_regclass($1) IS NOT NULL"
+# Not `to_regclass`: it may know from before the lock that there is no such table, and not have heard of it since.
+_HAS_META = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'meta')"
 _VERSION = "SELECT version FROM lastcall.meta"
 _LOCK = "SELECT pg_advisory_xact_lock(7811887, hashtext($1))"
 
 
 async def version_of(connection: Any, texts: Texts) -> int:
     """The version that is there; 0: none."""
-    if not await connection.fetchval(_HAS_META, texts("lastcall.meta")):
+    if not await connection.fetchval(_HAS_META, texts.schema):
         return 0
     return int(await connection.fetchval(texts(_VERSION)) or 0)
 
