@@ -16,6 +16,7 @@ THIRD_PARTY = {
     "lastcall.agents._pydantic_ai": {"pydantic_ai"},
     "lastcall.agents._openai": {"openai"},
     "lastcall.agents._openai_agents": {"agents", "openai"},
+    "lastcall.otel": {"opentelemetry"},
     "lastcall.demo": {"fastapi", "pydantic", "pydantic_ai", "rich", "uvicorn"},
     "lastcall.cli": {"rich", "typer", "uvicorn"},
 }

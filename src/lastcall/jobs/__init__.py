@@ -31,7 +31,6 @@ from ._jobs import open_engine as open_engine
 from ._log import JobLog as JobLog
 from ._observer import AttemptResult as AttemptResult
 from ._observer import JobObserver as JobObserver
-from ._observer import carried as carried
 from ._process import ProcessDied as ProcessDied
 from ._rows import AttemptRow as AttemptRow
 from ._rows import Claimed as Claimed

@@ -84,6 +84,11 @@ class Client:
     def is_open(self) -> bool:
         return self._is_open and self._loop is not None and not self._loop.is_closed()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop on which the engine is open; None while it is closed."""
+        return self._loop if self.is_open else None
+
     def use(self, engine: Engine) -> Engine:
         """Use another engine from now on, which a test does; the one that was used before. Only while it is closed."""
         if self.is_open:

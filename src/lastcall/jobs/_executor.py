@@ -32,7 +32,7 @@ from ._codec import dump_error
 from ._context import Context
 from ._declaration import Task
 from ._function import awaited
-from ._observer import result_of
+from ._observer import attempt_started, result_of
 from ._process import run_in_process
 from ._rows import (
     AttemptEnd,
@@ -183,7 +183,7 @@ class Executor:
         claimed = attempt.claimed
         about.set(About(claimed.id, claimed.task, claimed.attempt))
         if observers := self._crew.client.observers:
-            tell(observers, "attempt_started", claimed)
+            attempt_started(observers, claimed)
 
     async def _call(self, attempt: Attempt) -> str:
         claimed = attempt.claimed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -101,6 +102,11 @@ class Jobs:
     def engine(self) -> Engine:
         """Where the jobs are kept."""
         return self._client.engine
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop on which the store is open now; None while it is closed."""
+        return self._client.loop
 
     @property
     def streams(self) -> Streams:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .._core._observer import Ended, tell, tell_end
 from .._core._state import StopReason
@@ -27,7 +27,7 @@ class AttemptResult(NamedTuple):
     error: Mapping[str, Any] | None = None
 
 
-class JobObserver:
+class JobObserver(Protocol):
     """Is told of jobs: here submitted, run by workers of this process. Override what you need; `jobs.observe(...)`.
 
     Every method is called on the loop, in the middle of things: be quick, and do not wait. What it raises is logged.
@@ -42,13 +42,14 @@ class JobObserver:
 
     def submit_started(self, jobs: Sequence[NewJob]) -> Ended | None:
         """These are about to be written, all or none."""
+        return None
 
     def carry(self, job: NewJob) -> Mapping[str, str]:
-        """What to give this job on its way; `carried(job)` has it wherever the job runs. Between the start and the end
-        of its submission, in the context of whoever submits it."""
+        """What to give this job on its way; `attempt_started` has it again, wherever the job runs. Called between the
+        start and the end of its submission, in the context of whoever submits it."""
         return {}
 
-    def attempt_started(self, job: Claimed) -> None:
+    def attempt_started(self, job: Claimed, carried: Mapping[str, str]) -> None:
         """A worker of this process begins an attempt; called in the context that its function will run in."""
 
     def attempt_ended(self, job: Claimed, result: AttemptResult) -> None:
@@ -56,6 +57,7 @@ class JobObserver:
 
     def step_started(self, job: Claimed, key: str, policy: StepPolicy) -> Ended | None:
         """A step runs, one that is remembered does not; called in the context that its function will run in."""
+        return None
 
     def events_written(self, job: Claimed, count: int) -> None:
         """So many events were appended to the job's log."""
@@ -64,12 +66,12 @@ class JobObserver:
 Observers = tuple[JobObserver, ...]
 
 
-def carried(job: Claimed) -> Mapping[str, str]:
-    """What observers gave this job when it was submitted."""
-    if job.options is None or _CARRIED not in job.options:
-        return {}
-    given: Mapping[str, str] = json.loads(job.options).get(_CARRIED, {})
-    return given
+def attempt_started(observers: Observers, job: Claimed) -> None:
+    """Tell them, with what was given to the job when it was submitted."""
+    carried: Mapping[str, str] = {}
+    if job.options is not None and _CARRIED in job.options:
+        carried = json.loads(job.options).get(_CARRIED, {})
+    tell(observers, "attempt_started", job, carried)
 
 
 def submit_started(
