@@ -260,8 +260,8 @@ class _RunLog:
     """The log of a run's job, which speaks of runs."""
 
     def __init__(self, runs: JobRuns, run_id: str, log: Log) -> None:
+        self.id = run_id
         self._runs = runs
-        self._run_id = run_id
         self._log = log
 
     async def read(self, after: int, limit: int) -> LogPage:
@@ -271,7 +271,7 @@ class _RunLog:
             raise UnknownRun(str(error)) from error
 
     async def snapshot(self) -> dict[str, Any]:
-        return shown_info(await self._runs.info(self._run_id))
+        return shown_info(await self._runs.info(self.id))
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[Callable[[], Awaitable[None]]]:

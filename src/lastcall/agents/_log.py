@@ -23,7 +23,8 @@ _ENTRY_BYTES = 200
 class MemoryLog:
     """A `Log` in memory. `most_bytes`: the oldest entries go when it holds more."""
 
-    def __init__(self, snapshot: Callable[[], dict[str, Any]], most_bytes: int) -> None:
+    def __init__(self, run_id: str, snapshot: Callable[[], dict[str, Any]], most_bytes: int) -> None:
+        self.id = run_id
         self._entries: list[Entry] = []
         self._snapshot = snapshot
         self._most_bytes = most_bytes

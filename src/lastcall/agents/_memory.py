@@ -53,7 +53,7 @@ class LiveRun:
         self.order = order
         self.ticket = ticket
         self.status = RunStatus.PENDING
-        self.log = MemoryLog(lambda: shown_info(self.info()), most_bytes)
+        self.log = MemoryLog(self.id, lambda: shown_info(self.info()), most_bytes)
         self.gate: asyncio.Future[None] | None = None
         self.task: asyncio.Task[Any] | None = None
         self.record: Record | None = None
