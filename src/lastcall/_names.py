@@ -6,6 +6,8 @@ hold dashboard and alerts against it. A name stands here and nowhere else.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Shape = Literal["gauge", "counter", "histogram"]
@@ -170,3 +172,30 @@ JOB_EVENTS = (
     Named("openai.response", "which response of OpenAI's this run goes on with"),
     Named("langgraph.custom", "what a graph has written by itself"),
 )  # fmt: skip
+
+
+# --- what the two kinds of metrics share ---------------------------------------------------------------
+
+_DUE = "lastcall-due"
+
+
+def due_of(due_at: float | None, delay_seconds: float | None) -> dict[str, str]:
+    """What a delayed job carries, so that its delay is not counted as waiting."""
+    if due_at is None and delay_seconds is None:
+        return {}
+    return {_DUE: repr(due_at if due_at is not None else time.time() + (delay_seconds or 0.0))}
+
+
+def waited_seconds(attempt: int, created_at: float, carried: Mapping[str, str]) -> float | None:
+    """How long a job has waited for its first attempt, which begins now. None for later attempts."""
+    if attempt > 1:
+        return None
+    due = float(carried.get(_DUE, created_at))
+    return max(0.0, time.time() - max(due, created_at))
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """How a step has ended that raised this, or nothing."""
+    if error is None:
+        return "completed"
+    return "failed" if isinstance(error, Exception) else "cancelled"

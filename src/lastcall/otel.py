@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["instrument"]
 
-_DUE: Final = "lastcall-due"
 _NS: Final = 1_000_000_000
 
 
@@ -264,11 +263,7 @@ class _JobsSeen:
     def carry(self, job: NewJob) -> Mapping[str, str]:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
-        if job.due_at is not None:
-            carrier[_DUE] = repr(job.due_at)
-        elif job.delay_seconds is not None:
-            carrier[_DUE] = repr(time.time() + job.delay_seconds)
-        return carrier
+        return {**carrier, **names.due_of(job.due_at, job.delay_seconds)}
 
     # --- running ---
 
@@ -293,9 +288,8 @@ class _JobsSeen:
         otel_context.attach(trace.set_span_in_context(span, base))
         self._open[job.id, job.attempt] = span, time.perf_counter()
         self._running.add(1, {"lastcall.task": job.task})
-        if job.attempt == 1:
-            due = float(carried.get(_DUE, job.created_at))
-            waited = max(0.0, time.time() - max(due, job.created_at))
+        waited = names.waited_seconds(job.attempt, job.created_at, carried)
+        if waited is not None:
             self._latency.record(waited, {"lastcall.task": job.task, "lastcall.queue": job.queue})
 
     def attempt_ended(self, job: Claimed, result: AttemptResult) -> None:
@@ -337,19 +331,13 @@ class _JobsSeen:
         def ended(error: BaseException | None) -> None:
             otel_context.detach(token)
             _end_span(span, error)
-            labels = {"lastcall.task": job.task, "lastcall.outcome": _outcome_of(error)}
+            labels = {"lastcall.task": job.task, "lastcall.outcome": names.outcome_of(error)}
             self._step_seconds.record(time.perf_counter() - began, labels)
 
         return ended
 
     def events_written(self, job: Claimed, count: int) -> None:
         self._entries.add(count, {"lastcall.task": job.task})
-
-
-def _outcome_of(error: BaseException | None) -> str:
-    if error is None:
-        return "completed"
-    return "failed" if isinstance(error, Exception) else "cancelled"
 
 
 def _end_span(span: Span, error: BaseException | None) -> None:
