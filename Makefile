@@ -13,7 +13,7 @@ CANDIDATES = $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 pytho
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help test demo lint types check fix bench chaos stream-deploy clean
+.PHONY: help test demo lint types check fix bench chaos stream-deploy durable-streams clean
 
 help:
 	@echo 'make test    the tests, on every CPython found  (ARGS="--only 3.12 -- -k drain")'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench   the measurements                   (ARGS: handed on)'
 	@echo 'make chaos   workers killed at random, 10 min   (ARGS="--seconds 60 --seed 7")'
 	@echo 'make stream-deploy  readers, servers replaced (ARGS="--kills 50 --seed 7")'
+	@echo 'make durable-streams   the suite of the Durable Streams protocol and its JavaScript client; needs node and npm'
 	@echo 'make clean   remove the environments and caches'
 
 test: $(VENV)/.installed
@@ -55,6 +56,9 @@ chaos: $(VENV)/.installed
 
 stream-deploy: $(VENV)/.installed
 	@exec $(VENV)/bin/python scripts/stream_deploy.py $(ARGS)
+
+durable-streams: $(VENV)/.installed
+	@exec $(VENV)/bin/python scripts/durable_streams.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-demo $(VENV)-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

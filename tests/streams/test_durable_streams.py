@@ -142,21 +142,25 @@ async def test_a_long_poll_is_answered_by_the_next_write(kind: str, tmp_path: Pa
         poll = here.live("s", f"offset={end}&live=long-poll")
         now = here.live("s", "offset=now&live=long-poll")
         other = here.live("s", f"offset={end}&live=long-poll&cursor=5")
-        await _settled()
+        await _settled(streams)
         await here.send("POST", "s", TEXT, body=b"new")
         for request in (poll, now, other):
             await request.done()
             assert (request.status, request.body) == (200, b"new")
         poll = here.live("s", f"offset={poll.headers[END]}&live=long-poll")
-        await _settled()
+        await _settled(streams)
         await here.send("DELETE", "s")
         assert (await poll.done()).status == 404
 
 
-async def _settled() -> None:
+async def _settled(streams: Streams | None = None) -> None:
     """Whoever is about to wait does so."""
     for _ in range(20):
         await asyncio.sleep(0)
+    if streams is not None:
+        # Readings are answered in the order in which they were asked for.
+        await streams.store.find("s")
+        await _settled()
 
 
 async def test_live_answers_end_by_themselves() -> None:
@@ -341,7 +345,7 @@ async def test_a_drain_sends_the_readers_on(kind: str, tmp_path: Path) -> None:
             events = made.live("s", "offset=-1&live=sse")
             poll = made.live("s", f"offset={end}&live=long-poll")
             await events.until(controls)
-            await _settled()
+            await _settled(streams)
             hold = asyncio.Event()
             made.manager.create_task(hold.wait(), name="work")
             made.manager.begin_shutdown()

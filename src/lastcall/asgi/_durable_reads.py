@@ -222,10 +222,14 @@ def _events(reading: Reading, encode: Callable[[Reading], bytes], cursor: str) -
 
 
 def _event(name: bytes, data: bytes) -> bytes:
-    # A line break in the data would end a line of the event, and two of them the event: each begins a new line. The
-    # space is the reader's to take away; without it, it would take one of the data.
-    lines = b"".join(b"data: " + line + b"\n" for line in _LINE_BREAK.split(data))
+    # A line break in the data would end a line of the event, and two of them the event: each begins a new line.
+    lines = b"".join(b"data:" + _guarded(line) + b"\n" for line in _LINE_BREAK.split(data))
     return b"event: " + name + b"\n" + lines + b"\n"
+
+
+def _guarded(line: bytes) -> bytes:
+    # A reader takes away the first space of a line: where the data has one of its own, another goes before it.
+    return b" " + line if line.startswith(b" ") else line
 
 
 def _encoder(content_type: str) -> Callable[[Reading], bytes]:
