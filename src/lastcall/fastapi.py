@@ -34,6 +34,7 @@ from .starlette import chain_tasks_class, install_with, track_background
 
 if TYPE_CHECKING:
     from .asgi._durable_streams import DurableStreams
+    from .asgi._types import ASGIApp
     from .jobs import Jobs
     from .streams import Streams
 
@@ -52,6 +53,7 @@ def install(
     allow: Allow | None = None,
     jobs: Jobs | None = None,
     streams: Streams | DurableStreams | None = None,
+    metrics: ASGIApp | None = None,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
@@ -77,6 +79,7 @@ def install(
         allow=allow,
         jobs=jobs,
         streams=streams,
+        metrics=metrics,
     )
 
 

@@ -62,6 +62,7 @@ def install(
     allow: Allow | None = None,
     jobs: Jobs | None = None,
     streams: Streams | DurableStreams | None = None,
+    metrics: ASGIApp | None = None,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
@@ -86,6 +87,7 @@ def install(
         allow=allow,
         jobs=jobs,
         streams=streams,
+        metrics=metrics,
     )
 
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lastcall import TaskManager
 from lastcall._names import METRICS
+from lastcall.asgi import Lastcall
 from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import Context, Jobs
 from lastcall.prometheus import Metrics
@@ -78,6 +79,7 @@ async def test_everything_has_its_sample() -> None:
     assert after["lastcall_ready", "bar"] == 0
     assert after["lastcall_drain_duration_seconds_count", "true", "bar"] == 1
     families = {family.name for family in text_string_to_metric_families(answer.text)}
+    families = {name for name in families if not name.endswith("_created")}  # the client adds them
     wanted = {metric.prometheus.removesuffix("_total") for metric in METRICS}
     assert families == wanted
 
@@ -183,3 +185,23 @@ async def test_many_tasks_are_counted_from_a_thread_while_they_come_and_go() -> 
         done.set()
         await reading
     assert len(read) == 200 and min(read) > 3
+
+
+@pytest.mark.loops("asyncio")
+async def test_the_face_shows_the_page_in_the_drain_too() -> None:
+    """The app refuses calls while it drains: its page of metrics below the prefix still answers, and tells of it."""
+    manager = TaskManager(name="bar")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the app was called")
+
+    served = Lastcall(app, manager, metrics=Metrics(manager), allow=lambda scope: True)
+    release = asyncio.Event()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://bar") as client:
+        async with manager:
+            manager.create_task(release.wait())
+            manager.begin_shutdown(skip_notice=True)
+            answer = await client.get("/lastcall/metrics")
+            release.set()
+    found = samples(answer.text)
+    assert (found["lastcall_ready", "bar"], found["lastcall_tasks", "bar", "running"]) == (0, 1)

@@ -81,7 +81,7 @@ class Face:
     GET  PREFIX/stats
     GET  PREFIX/drain, POST PREFIX/drain    see `DrainFace`
     and, where there are durable jobs, PREFIX/jobs: see `JobsFace`; where there are streams, PREFIX/streams: see
-    `DurableStreams`
+    `DurableStreams`; where there is something that answers it, PREFIX/metrics
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Face:
         allow: Allow | None,
         jobs: Jobs | None = None,
         streams: Streams | DurableStreams | None = None,
+        metrics: ASGIApp | None = None,
     ) -> None:
         check_prefix(prefix)
         self._manager = manager
@@ -100,6 +101,7 @@ class Face:
         self._allow = allow or allow_local
         self.jobs = None if jobs is None else JobsFace(jobs, f"{prefix}/jobs")
         self._drain = DrainFace(manager)
+        self._metrics = metrics
         self._streams = DurableStreams(streams) if isinstance(streams, Streams) else streams
         if self._streams is None and jobs is not None:
             self._streams = DurableStreams(None)  # the logs of jobs alone
@@ -119,6 +121,7 @@ class Face:
             ("GET", f"{prefix}/stats"),
             ("GET", f"{prefix}/drain"),
             ("POST", f"{prefix}/drain"),
+            *([] if self._metrics is None else [("GET", f"{prefix}/metrics")]),
             *([] if self.jobs is None else self.jobs.example_paths()),
             *([] if self._streams is None else [("PUT", f"{prefix}/streams/name")]),
         ]
@@ -164,6 +167,8 @@ class Face:
                 return {"GET": self._stats}
             case ["drain"]:
                 return self._drain.pages()
+            case ["metrics"] if self._metrics is not None:
+                return {"GET": partial(_handed_on, self._metrics)}
             case ["tasks", id] if id:
                 return {"GET": partial(self._task, unquote(id))}
             case ["tasks", id, "cancel"] if id:
@@ -250,6 +255,10 @@ class Face:
         if answer is CancelAnswer.UNKNOWN:
             return Answer(404, {"detail": f"there is no task {id!r}", "answer": answer.value})
         return Answer(200, {"id": id, "answer": answer.value})
+
+
+async def _handed_on(app: ASGIApp, scope: Scope, receive: Receive) -> ASGIApp:
+    return app
 
 
 def check_prefix(prefix: str) -> None:

@@ -50,6 +50,8 @@ class Lastcall:
     `streams`: free-standing streams (`Streams()` in memory, `jobs.streams` in the jobs' store), which clients write and
     read below `prefix` by the Durable Streams protocol. The logs of jobs are read so in any case.
 
+    `metrics`: what answers PREFIX/metrics, also in the drain: `lastcall.prometheus.Metrics(manager, jobs=jobs)`.
+
     Raises `ValueError` for a prefix that is no path, `InvalidPlan` for negative or NaN seconds.
     Frameworks have an `install` of their own, which also tracks their BackgroundTasks:
     `lastcall.fastapi.install`, `lastcall.starlette.install`.
@@ -68,6 +70,7 @@ class Lastcall:
         allow: Allow | None = None,
         jobs: Jobs | None = None,
         streams: Streams | DurableStreams | None = None,
+        metrics: ASGIApp | None = None,
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.app = app
@@ -78,7 +81,7 @@ class Lastcall:
                 f"Lastcall(retry_after_seconds) must be whole seconds, got {retry_after_seconds!r}"
             )
         self._options = CallOptions(grace, int(retry_after_seconds))
-        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs, streams)
+        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs, streams, metrics)
         self._around = around
         self._background: TaskGroup | None = None
         self._background_roster: Roster | None = None
