@@ -7,7 +7,7 @@ import pytest
 
 from lastcall import TaskManager
 from lastcall.agents import AgentQueue, Turn
-from lastcall.exceptions import LastcallError, NotOpen, RunFailed
+from lastcall.exceptions import BadDeclaration, BadResult, LastcallError, NotOpen, RunFailed
 from tests.agents.places import PATIENCE_SECONDS, Gated, Place
 
 pytestmark = pytest.mark.loops("asyncio")
@@ -85,6 +85,25 @@ async def test_names_of_steps_events_and_messages(place: Place, name: Any) -> No
             run = await queue.submit(what)
             with pytest.raises(RunFailed, match=rf"(BadDeclaration|TypeError): .*{what}"):
                 await run.result(PATIENCE_SECONDS)
+
+
+async def test_what_cannot_be_sent_to_a_run(place: Place) -> None:
+    """A message with a bad name or no JSON, and a cancel for a reason that ends no run: refused, the run goes on."""
+    agent = Gated()
+    async with place.queue(agent) as queue:
+        run = await queue.submit("a")
+        for bad in ("", "two\nlines", 5):
+            with pytest.raises(BadDeclaration, match="name of a message"):
+                await run.send(bad, 1)  # type: ignore[arg-type]
+        with pytest.raises(BadResult, match="the message 'm'"):
+            await run.send("m", object())
+        for reason in ("shutdown", "timeout", "nonsense", None):
+            with pytest.raises(BadDeclaration, match="not for the reason"):
+                await run.cancel(reason)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="limit"):
+            await queue.runs(limit=0)
+        agent.let_all()
+        assert await run.result(PATIENCE_SECONDS) == "answer to a"
 
 
 async def test_text_that_is_none(place: Place) -> None:

@@ -148,6 +148,44 @@ async def test_time_is_counted_over_all_attempts() -> None:
     assert begun == ["a", "a"]
 
 
+async def test_what_steps_have_spent_counts_in_later_attempts() -> None:
+    """Two steps spend inside, one is paid for beside it; two crashes later the sum is still what was used."""
+    spent: list[int] = []  # really
+
+    async def agent(turn: Turn, prompt: str) -> int:
+        async def model(tokens: int) -> int:
+            spent.append(tokens)
+            turn.spend(tokens=tokens)
+            return tokens
+
+        await turn.step(model, 10, name="first")
+        await turn.step(model, 40, name="second")
+        turn.spend(tokens=await turn.step(_paid, 5, name="beside"))
+        await turn.step(_paid, 0, name="boom")
+        return await turn.step(model, int(prompt), name="last")
+
+    jobs = unopened()
+    queue = AgentQueue(agent, jobs=jobs, budget=Budget(tokens=100))
+    async with run_jobs(jobs) as run_of:
+        run_of.crash_at("boom", times=2)
+        within = await queue.submit("45")
+        await run_of.until_idle()
+        assert run_of.crashes == 2
+        assert await within.result(PATIENCE_SECONDS) == 45
+        assert spent == [10, 40, 45]
+        run_of.crash_at("boom", times=2)
+        over = await queue.submit("46")
+        await run_of.until_idle()
+        with pytest.raises(RunFailed, match="BudgetExceeded: .*101 tokens of the 100"):
+            await over.result(PATIENCE_SECONDS)
+        events = [event.data async for event in over.events() if event.type == "spent"]
+        assert [event["tokens"] for event in events] == [10, 40, 46]
+
+
+async def _paid(tokens: int) -> int:
+    return tokens
+
+
 async def test_a_budget_that_is_used_up_is_not_tried_again() -> None:
     """A queue retries failures; a run over its budget would only buy the same once more."""
     asked = []

@@ -298,6 +298,9 @@ async def test_unknown_runs_and_cursors_are_refused(place: Place) -> None:
             ):
                 with pytest.raises(UnknownRun):
                     await verb()
+        for id in (None, 5, ["a"]):
+            with pytest.raises(UnknownRun):
+                await queue.run(id).status()  # type: ignore[arg-type]
         for cursor in (-1, 10_000):
             with pytest.raises(BadCursor):
                 _ = [event async for event in run.events(after=cursor)]

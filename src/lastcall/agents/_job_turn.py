@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from .._core._scope import Shutdown
 from ..jobs import Context, StepPolicy
 from ..jobs._attempt import persist
+from ..jobs._codec import load_plain
+from ..jobs._function import is_coroutine_function, name_of, return_hint_of
+from ..jobs._rows import ReadFrom
 from ..jobs._settings import text as check_text
 from ..jobs._stepping import running_step
 from ..jobs._stream import OutStream
 from ._budget import Budget, Spending
 from ._run import ANSWER, STEP_NAME_LENGTH
+
+_SPENT = "spent"
+_READ_AT_ONCE = 1000
 
 
 class JobTurn:
@@ -33,6 +40,7 @@ class JobTurn:
         # For each step that writes one of its own, because what a step has written is taken back with the step.
         self._outs: dict[str | None, OutStream] = {}
         self._opening = asyncio.Lock()
+        self._spent_in: dict[str, Spending] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,11 +64,44 @@ class JobTurn:
         used: float = sum((row.ended_at or 0) - row.started_at for row in earlier)
         return self._budget.seconds - used
 
+    async def recall(self) -> None:
+        """Count what the steps of earlier attempts have spent, which are not run again: the log has it."""
+        limited = self._budget.tokens is not None or self._budget.tool_calls is not None
+        if self._ctx.attempt == 1 or not limited:
+            return
+        engine, after = self._ctx._attempt.crew.engine, 0
+        while True:
+            read = partial(engine.read_events, (ReadFrom(self.id, after),), _READ_AT_ONCE)
+            (page,) = await self.keep(read)
+            if page is None or not page.events:
+                return
+            for event in page.events:
+                if event.type == _SPENT:
+                    self.spend(**load_plain(event.data))
+            after = page.events[-1].seq
+
     async def step(
         self, fn: Callable[..., Any], /, *args: Any, name: str, policy: StepPolicy | str = "replay"
     ) -> Any:
         check_text("the name of a step", name, longest=STEP_NAME_LENGTH)
-        return await self._ctx.step(fn, *args, name=name, policy=policy)
+        counted = self._counted(fn) if is_coroutine_function(fn) else fn
+        return await self._ctx.step(counted, *args, name=name, policy=policy)
+
+    def _counted(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, which at its end tells the log what was spent in it."""
+
+        async def counted(*args: Any) -> Any:
+            step = running_step.get()
+            try:
+                return await fn(*args)
+            finally:
+                spent = self._spent_in.pop(step.key, None) if step is not None else None
+                if spent is not None and not self._ctx._attempt.is_cancelled:
+                    await self._ctx.emit(_SPENT, {"tokens": spent.tokens, "tool_calls": spent.tool_calls})
+
+        counted.__annotations__["return"] = return_hint_of(fn)
+        counted.__qualname__ = name_of(fn)
+        return counted
 
     async def write(self, text: str) -> None:
         step = running_step.get()
@@ -86,4 +127,7 @@ class JobTurn:
             return await persist(write, repr(attempt), attempt)
 
     def spend(self, *, tokens: int = 0, tool_calls: int = 0) -> None:
+        step = running_step.get()
+        if step is not None and step.job_id == self.id:
+            self._spent_in.setdefault(step.key, Spending(Budget())).add(tokens, tool_calls)
         self._spending.add(tokens, tool_calls)

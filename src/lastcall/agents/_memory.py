@@ -362,7 +362,8 @@ class MemoryRuns:
     # --- what handles ask ------------------------------------------------------------------------------
 
     def _get(self, run_id: str) -> LiveRun:
-        live = self._live.get(run_id) or self._ended.get(run_id)
+        known = isinstance(run_id, str)
+        live = (self._live.get(run_id) or self._ended.get(run_id)) if known else None
         if live is None:
             raise UnknownRun(
                 f"the queue {self._name!r} knows no run {shown(run_id)}; ended ones are remembered for some time only"

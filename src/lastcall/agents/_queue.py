@@ -258,7 +258,11 @@ class AgentQueue:
         conversation: str | None = None,
         limit: int = 50,
     ) -> list[RunInfo]:
-        """The runs for which all of this holds, newest first. Raises ValueError for a status that does not exist."""
+        """The runs for which all of this holds, newest first.
+
+        Raises ValueError for a status that does not exist, and for an impossible limit.
+        """
+        check_count("runs(limit)", limit, 1)
         statuses = None
         if status is not None:
             statuses = [RunStatus(one) for one in ([status] if isinstance(status, str) else status)]
@@ -285,6 +289,7 @@ class AgentQueue:
 
     async def _run_as_job(self, ctx: Context, order: Order) -> Any:
         async with JobTurn(ctx, order.budget) as turn:
+            await turn.recall()
             return await self._perform(turn, order, await turn.seconds_left())
 
     async def _perform(self, turn: MemoryTurn | JobTurn, order: Order, seconds: float | None) -> Any:

@@ -11,10 +11,11 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from .._core._state import StopReason
-from ..exceptions import BadResult, ConversationBusy, RunCancelled, RunFailed
+from ..exceptions import BadDeclaration, BadResult, ConversationBusy, RunCancelled, RunFailed
 from ..jobs import Event
 from ..jobs._codec import dump_plain, load_plain
 from ..jobs._settings import shown
+from ..jobs._settings import text as check_text
 from ..jobs._state import CancelOutcome
 from ..streams import Entry, Log, TextView, follow
 from ._budget import Budget
@@ -22,6 +23,8 @@ from ._budget import Budget
 ANSWER = "answer"
 STEP_NAME_LENGTH = 1000
 _READ_AT_ONCE = 1000
+
+_CANCEL_REASONS = (StopReason.USER, StopReason.DISCONNECT)
 
 
 class RunStatus(StrEnum):
@@ -143,13 +146,24 @@ class Run:
 
     async def cancel(self, reason: StopReason = StopReason.USER) -> CancelOutcome:
         """Cancel it. `cancelled`: it had not begun, and never will. `requested`: it runs and was told; `wait()` tells
-        when it has ended. `already_ended`: nothing was done."""
-        return await self._runs.cancel(self.id, reason)
+        when it has ended. `already_ended`: nothing was done.
+
+        `reason`: `user` or `disconnect`; the others end attempts, not runs. Raises `BadDeclaration` for these.
+        """
+        if reason not in _CANCEL_REASONS:
+            raise BadDeclaration(
+                f"a run is cancelled by a user or a disconnect, not for the reason {shown(reason)}"
+            )
+        return await self._runs.cancel(self.id, StopReason(reason))
 
     async def send(self, name: str, data: Any = None) -> RunStatus:
         """Send it a message, for `turn.wait_for(name)`; it may be sent before the run waits. Answers its status; a
-        final one means that the message was not kept."""
-        return await self._runs.send(self.id, name, data)
+        final one means that the message was not kept.
+
+        Raises `BadDeclaration` for a name that is none, `BadResult` for data that JSON cannot hold.
+        """
+        plain = load_plain(dump_plain(data, f"the message {check_text('the name of a message', name)!r}"))
+        return await self._runs.send(self.id, name, plain)
 
     def log(self) -> Log:
         """Its events as a log, for what serves one."""

@@ -55,7 +55,10 @@ class Turn(Protocol):
         """
 
     def spend(self, *, tokens: int = 0, tool_calls: int = 0) -> None:
-        """Count what was used against the run's budget. Raises `BudgetExceeded` when there is none left."""
+        """Count what was used against the run's budget. Raises `BudgetExceeded` when there is none left.
+
+        Beside steps or inside async ones: what a step has spent is remembered with it, and counts in later attempts.
+        """
 
 
 class AgentAdapter(Protocol):
