@@ -45,8 +45,9 @@ _POLL_SECONDS = 2.0
 # How long a cancelled run waits for the provider's word that it has stopped.
 _CANCEL_SECONDS = 5.0
 
-# Why an attempt at a job ends that another attempt will go on with.
-_ANOTHER_GOES_ON = (StopReason.SHUTDOWN, StopReason.GROUP, StopReason.LEASE_LOST)
+# Why an attempt at a job is cancelled that nobody goes on with, or only with a new response. One that is handed over in
+# the middle of its stream is cancelled without a reason.
+_FOR_GOOD = (StopReason.USER, StopReason.DISCONNECT, StopReason.TIMEOUT)
 
 
 class BackgroundResponses:
@@ -193,8 +194,9 @@ class _Reading:
         )
 
     async def _read_stream(self) -> Response | None:
-        """The response, if the stream tells its end."""
-        characters = 0 if self._place is None else self._place.characters
+        """The response, if the stream tells its end. Read to the very end: what is left half read of openai's streams
+        complains when it is collected."""
+        characters, ended = 0 if self._place is None else self._place.characters, None
         async with await self._open() as stream:
             async for event in stream:
                 if event.type == "response.output_text.delta":
@@ -202,9 +204,11 @@ class _Reading:
                     await self._write(event.delta, characters)
                     self._pieces += 1
                 elif event.type in ("response.completed", "response.failed", "response.incomplete"):
-                    return event.response
+                    ended = event.response
                 elif event.type == "error":
                     raise APIError(event.message, stream.response.request, body=event.to_dict())
+                if ended is not None:
+                    continue
                 if self._place is not None:
                     response_id = self._place.response_id
                 elif event.type in ("response.created", "response.queued", "response.in_progress"):
@@ -217,7 +221,7 @@ class _Reading:
                 if tell:
                     self._pieces = 0
                     await self._turn.emit(_PLACE, self._place._asdict())
-        return None
+        return ended
 
     async def _write(self, delta: str, characters: int) -> None:
         """A piece of text that ends at so many characters; an earlier attempt may have written it, or a part of it."""
@@ -237,6 +241,9 @@ class _Reading:
         text = response.output_text
         if len(text) > self._written:
             await self._turn.write(text[self._written :])  # it was not streamed to its end
+        # What was written is on its way to the log, and an event waits for it: its readers must not lose text when
+        # the process dies behind a step that is never run again.
+        await self._turn.emit("model.response", {"model": response.model})
         return {
             "id": response.id,
             "status": response.status,
@@ -253,7 +260,7 @@ class _Reading:
     async def _stop_paying(self) -> None:
         """Cancelled for good: then nobody takes the response up again, and the provider need not go on."""
         context = self._turn.context
-        if self._place is None or (context is not None and context.cancel_reason in _ANOTHER_GOES_ON):
+        if self._place is None or (context is not None and context.cancel_reason not in _FOR_GOOD):
             return
         try:
             async with asyncio.timeout(_CANCEL_SECONDS):

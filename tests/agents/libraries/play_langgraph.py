@@ -14,12 +14,11 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import interrupt
 from openai import AsyncOpenAI
 
-from lastcall.agents import AgentAdapter
-from lastcall.agents._langgraph import adapt
 from tests.agents.libraries.plays import Play, Stage, main
 
 
@@ -74,7 +73,7 @@ def _message(chunk: Any) -> AIMessageChunk:
     return AIMessageChunk(delta.content or "", tool_call_chunks=calls)
 
 
-def langgraph(stage: Stage) -> AgentAdapter:
+def langgraph(stage: Stage) -> CompiledStateGraph[Any, Any, Any, Any]:
     """A model and its tools, in turn; `delete` asks somebody first."""
     model = Scripted(url=stage.url)
 
@@ -101,12 +100,10 @@ def langgraph(stage: Stage) -> AgentAdapter:
     graph.add_edge(START, "think")
     graph.add_conditional_edges("think", tools_condition)
     graph.add_edge("tools", "think")
-    adapter = adapt(graph.compile())
-    assert adapter is not None
-    return adapter
+    return graph.compile()
 
 
-def nested(stage: Stage) -> AgentAdapter:
+def nested(stage: Stage) -> CompiledStateGraph[Any, Any, Any, Any]:
     """A graph in a graph, each of its nodes an effect."""
 
     def node(name: str) -> Any:
@@ -128,9 +125,7 @@ def nested(stage: Stage) -> AgentAdapter:
     outer.add_edge(START, "before")
     outer.add_edge("before", "inner")
     outer.add_edge("inner", END)
-    adapter = adapt(outer.compile())
-    assert adapter is not None
-    return adapter
+    return outer.compile()
 
 
 PLAYS: dict[str, Play] = {"langgraph": langgraph, "nested": nested}

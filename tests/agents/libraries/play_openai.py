@@ -2,16 +2,13 @@
 
 from openai import AsyncOpenAI
 
-from lastcall.agents import AgentAdapter
-from lastcall.agents._openai import BackgroundResponses, adapt
+from lastcall.agents._openai import BackgroundResponses
 from tests.agents.libraries.plays import Play, Stage, main
 
 
-def openai(stage: Stage) -> AgentAdapter:
+def openai(stage: Stage) -> BackgroundResponses:
     client = AsyncOpenAI(base_url=stage.url, api_key="none", max_retries=0)
-    adapter = adapt(BackgroundResponses(client, model="scripted"))
-    assert adapter is not None
-    return adapter
+    return BackgroundResponses(client, model="scripted")
 
 
 PLAYS: dict[str, Play] = {"openai": openai}

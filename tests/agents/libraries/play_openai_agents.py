@@ -11,7 +11,6 @@ from agents import (
 )
 from openai import AsyncOpenAI
 
-from lastcall.agents import AgentAdapter
 from lastcall.agents._openai_agents import SdkAgent
 from tests.agents.libraries.plays import Play, Stage, main
 
@@ -19,7 +18,7 @@ from tests.agents.libraries.plays import Play, Stage, main
 set_tracing_disabled(True)
 
 
-def openai_agents(stage: Stage) -> AgentAdapter:
+def openai_agents(stage: Stage) -> SdkAgent:
     """Its tools are `search`, `charge` (declared once) and `delete` (which somebody must approve)."""
 
     @function_tool
@@ -41,11 +40,11 @@ def openai_agents(stage: Stage) -> AgentAdapter:
         return f"deleted {name}"
 
     model = OpenAIResponsesModel(model="scripted", openai_client=_client(stage))
-    agent = Agent(name="helper", model=model, tools=[search, charge, delete])
+    agent = Agent[None](name="helper", model=model, tools=[search, charge, delete])
     return SdkAgent(agent, once={"charge"})
 
 
-def handing_off(stage: Stage) -> AgentAdapter:
+def handing_off(stage: Stage) -> Agent[None]:
     """A first agent, by chat completions, hands off to a second one, which has the tool."""
 
     @function_tool
@@ -55,8 +54,8 @@ def handing_off(stage: Stage) -> AgentAdapter:
         return f"found {q}"
 
     model = OpenAIChatCompletionsModel(model="scripted", openai_client=_client(stage))
-    second = Agent(name="second", model=model, tools=[search])
-    return SdkAgent(Agent(name="first", model=model, handoffs=[second]))
+    second = Agent[None](name="second", model=model, tools=[search])
+    return Agent[None](name="first", model=model, handoffs=[second])
 
 
 def _client(stage: Stage) -> AsyncOpenAI:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from lastcall.agents import AgentAdapter
-from lastcall.agents._pydantic_ai import PydanticAgent, adapt
+from lastcall.agents._pydantic_ai import PydanticAgent
 from tests.agents.libraries.plays import Play, Stage, main
 
 
 def provider_of(stage: Stage) -> OpenAIProvider:
-    return OpenAIProvider(base_url=stage.url, api_key="none")
+    return OpenAIProvider(openai_client=AsyncOpenAI(base_url=stage.url, api_key="none", max_retries=0))
 
 
 def agent_of(stage: Stage, model: Model | None = None) -> Agent[None, Any]:
@@ -41,13 +41,17 @@ def agent_of(stage: Stage, model: Model | None = None) -> Agent[None, Any]:
     return agent
 
 
-def pydantic_ai(stage: Stage) -> AgentAdapter:
-    adapter = adapt(agent_of(stage))
-    assert adapter is not None
-    return adapter
+def pydantic_ai(stage: Stage) -> Agent[None, Any]:
+    return agent_of(stage)
 
 
-def continuing(stage: Stage) -> AgentAdapter:
+def patient(stage: Stage) -> Agent[None, Any]:
+    """Its client tries again by itself, as clients do."""
+    client = AsyncOpenAI(base_url=stage.url, api_key="none", max_retries=2)
+    return agent_of(stage, OpenAIChatModel("scripted", provider=OpenAIProvider(openai_client=client)))
+
+
+def continuing(stage: Stage) -> PydanticAgent:
     """Answers that were cut off are gone on with."""
     return PydanticAgent(agent_of(stage), on_crash="continue")
 
@@ -59,7 +63,7 @@ class OftenAsked(OpenAIResponsesModel):
         return None if super().continuation_delay(response) is None else 0.1
 
 
-def in_background(stage: Stage) -> AgentAdapter:
+def in_background(stage: Stage) -> PydanticAgent:
     """Responses that the provider works on by itself."""
     settings = OpenAIResponsesModelSettings(openai_background=True)
     model = OftenAsked("scripted", provider=provider_of(stage), settings=settings)

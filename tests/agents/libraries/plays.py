@@ -14,9 +14,8 @@ from typing import Any
 
 import lastcall
 from lastcall import ShutdownPlan, TaskManager
-from lastcall.agents import AgentAdapter
-from lastcall.jobs import Backoff, Context, Jobs, Task
-from tests.agents.libraries.turns import JobTurn
+from lastcall.agents import AgentQueue
+from lastcall.jobs import Jobs
 
 # Longer than any test waits.
 HOLD_SECONDS = 60.0
@@ -54,19 +53,13 @@ class Stage:
                 await asyncio.sleep(0.01)
 
 
-Play = Callable[[Stage], AgentAdapter]
+# An agent as a user would give it to a queue.
+Play = Callable[[Stage], Any]
 
 
-def declare(jobs: Jobs, play: Play, stage: Stage) -> Task[[str], Any]:
-    """The job in which one agent answers one prompt."""
-
-    @jobs.task(name="ask", max_lost=10, backoff=Backoff(first_seconds=0, jitter=0))
-    async def ask(ctx: Context, prompt: str) -> Any:
-        turn = JobTurn(ctx)
-        answer = await play(stage).run(turn, prompt, [])
-        return {"answer": answer, "tokens": turn.tokens, "tool_calls": turn.tool_calls}
-
-    return ask
+def queue_of(jobs: Jobs, play: Play, stage: Stage, retries: int = 0) -> AgentQueue:
+    """The queue in which the agent answers."""
+    return AgentQueue(play(stage), jobs=jobs, name="ask", retries=retries)
 
 
 async def work(
@@ -74,7 +67,7 @@ async def work(
 ) -> None:
     """Until it is told to stop."""
     jobs = Jobs(database)
-    declare(jobs, plays[name], Stage(url, Path(folder)))
+    queue_of(jobs, plays[name], Stage(url, Path(folder)))
     manager = TaskManager(plan=ShutdownPlan(notice=0, drain=float(drain), cancel=5, close=5))
     async with manager, jobs.worker(concurrency=2, manager=manager):
         print("ready", flush=True)

@@ -23,7 +23,7 @@ def on_stage(server: OpenAIServer, folder: Path) -> AbstractAsyncContextManager[
 
 
 async def check_answer(theatre: Theatre) -> None:
-    assert (await theatre.result())["answer"] == ANSWER
+    assert await theatre.result() == ANSWER
     assert await theatre.text() == "Let me look. " + ANSWER
 
 
@@ -59,7 +59,7 @@ async def test_killed_in_a_tool_that_is_declared_once(tmp_path: Path) -> None:
                 await theatre.job.resolve(
                     "tool:charge call_c", happened=True, value="the bank says: charged 5"
                 )
-                assert (await theatre.result())["answer"] == ANSWER
+                assert await theatre.result() == ANSWER
             assert theatre.stage.effects == ["charge 5"]
         assert server.paid[1].body["input"][-1]["output"] == "the bank says: charged 5"
         assert len(server.paid) == 2
@@ -77,7 +77,7 @@ async def test_killed_while_it_waits_for_approval(tmp_path: Path) -> None:
             assert theatre.stage.effects == []
             await theatre.job.send("approval call_d", True)
             async with theatre.jobs.worker():
-                assert (await theatre.result())["answer"] == ANSWER
+                assert await theatre.result() == ANSWER
             asked = [event.data for event in await theatre.events() if event.type == "approval.requested"]
             assert asked == [
                 {"wait_for": "approval call_d", "tool": "delete", "arguments": {"name": "a.txt"}}

@@ -32,7 +32,7 @@ def asked(server: OpenAIServer) -> list[str]:
 
 
 async def check_answer(theatre: Theatre) -> None:
-    assert (await theatre.result())["answer"] == ANSWER
+    assert await theatre.result() == ANSWER
     assert await theatre.text() == ANSWER
     assert [event.type for event in await theatre.events() if event.type == "step.reset"] == []
 
@@ -62,6 +62,20 @@ async def test_handed_over_while_it_reads(tmp_path: Path) -> None:
                 first.wait()
             await eventually(lambda: server.calls[0].hung_up)
             server.release()
+            async with theatre.jobs.worker():
+                await check_answer(theatre)
+        assert asked(server) == ["POST", "GET from 0"]
+
+
+async def test_handed_over_between_two_words(tmp_path: Path) -> None:
+    """While the answer comes, a deploy need not wait for its end: what can be taken up again is handed over at once."""
+    with OpenAIServer([Reply(ANSWER)], faults={1: Fault(slow_seconds=0.3)}) as server:
+        async with on_stage(server, tmp_path) as theatre:
+            with theatre.worker() as first:
+                await theatre.shows("the ")
+                first.signal(signal.SIGTERM)
+                first.wait()
+            assert server.calls[0].hung_up
             async with theatre.jobs.worker():
                 await check_answer(theatre)
         assert asked(server) == ["POST", "GET from 0"]
@@ -108,7 +122,7 @@ async def test_the_provider_does_not_keep_it(tmp_path: Path) -> None:
                 first.wait()
             server.forget()
             async with theatre.jobs.worker():
-                assert (await theatre.result())["answer"] == ANSWER
+                assert await theatre.result() == ANSWER
             assert await theatre.text() == ANSWER
             resets = [event.data for event in await theatre.events() if event.type == "step.reset"]
             assert resets == [{"step": "response"}]

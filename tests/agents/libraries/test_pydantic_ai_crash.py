@@ -27,8 +27,7 @@ def on_stage(server: OpenAIServer, folder: Path) -> AbstractAsyncContextManager[
 
 
 async def check_answer(theatre: Theatre) -> None:
-    result = await theatre.result()
-    assert result["answer"] == ANSWER
+    assert await theatre.result() == ANSWER
     assert await theatre.text() == "Let me look. " + ANSWER
 
 
@@ -84,7 +83,7 @@ async def test_killed_in_a_tool_that_is_declared_once(tmp_path: Path) -> None:
                 await theatre.job.resolve(
                     "tool:charge call_c", happened=True, value="the bank says: charged 5"
                 )
-                assert (await theatre.result())["answer"] == ANSWER
+                assert await theatre.result() == ANSWER
             assert theatre.stage.effects == ["charge 5"]
         told = server.paid[1].body["messages"][-1]
         assert (told["role"], told["content"]) == ("tool", "the bank says: charged 5")
@@ -118,7 +117,7 @@ async def test_killed_while_it_waits_for_approval(tmp_path: Path) -> None:
             assert theatre.stage.effects == []
             await theatre.job.send("approval call_d", True)
             async with theatre.jobs.worker():
-                assert (await theatre.result())["answer"] == ANSWER
+                assert await theatre.result() == ANSWER
             asked = [event.data for event in await theatre.events() if event.type == "approval.requested"]
             assert asked == [
                 {"wait_for": "approval call_d", "tool": "delete", "arguments": {"name": "a.txt"}}

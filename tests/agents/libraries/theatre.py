@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from lastcall.jobs import Job, Jobs
-from tests.agents.libraries.plays import Play, Stage, declare
+from tests.agents.libraries.plays import Play, Stage, queue_of
 from tests.cli.program import Program
 from tests.jobs.running import PATIENCE_SECONDS, eventually
 from tests.support.openai_server import OpenAIServer
+
+
+def shown_by(events: Sequence[Any]) -> str:
+    """What a reader shows who has read everything, and takes back what is taken back."""
+    shown: dict[str, list[str]] = {}
+    for at, event in enumerate(events, 1):
+        assert event.seq == at, "a gap"
+        if event.type == "step.reset":
+            shown.pop(event.data["step"], None)
+        elif event.type == "stream.text":
+            shown.setdefault(event.step or "", []).append(event.data["text"])
+    return "".join("".join(pieces) for pieces in shown.values())
 
 
 class Theatre:
@@ -39,15 +51,8 @@ class Theatre:
         return await self.job.result(timeout=30)
 
     async def text(self) -> str:
-        """What a reader shows who has read everything and takes back what is taken back."""
-        shown: dict[str, list[str]] = {}
-        for at, event in enumerate(await self.events(), 1):
-            assert event.seq == at, "a gap"
-            if event.type == "step.reset":
-                shown.pop(event.data["step"], None)
-            elif event.type == "stream.text":
-                shown.setdefault(event.step or "", []).append(event.data["text"])
-        return "".join("".join(pieces) for pieces in shown.values())
+        """What a reader shows in the end."""
+        return shown_by(await self.events())
 
     async def events(self) -> list[Any]:
         """The log of an ended job."""
@@ -77,5 +82,5 @@ async def play(
     database = f"sqlite:///{folder}/jobs.db"
     stage = Stage(server.url, folder)
     async with Jobs(database) as jobs:
-        job = await declare(jobs, play, stage).submit(prompt)
-        yield Theatre(jobs, database, module, name, stage, job)
+        run = await queue_of(jobs, play, stage).submit(prompt)
+        yield Theatre(jobs, database, module, name, stage, jobs.job(run.id))
