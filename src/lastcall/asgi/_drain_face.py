@@ -123,7 +123,10 @@ class DrainFace:
 
 def stand(manager: TaskManager) -> dict[str, Any]:
     """Where the shutdown of this manager stands, as JSON. `work`: who is waited for, the first of them."""
-    roster, runner, report = manager._roster, manager._runner, manager.report
+    roster, runner = manager._roster, manager._runner
+    report = (
+        manager.report if manager.state is ManagerState.CLOSED else None
+    )  # not that of an earlier opening
     deadlines: Deadlines | None = getattr(runner, "_deadlines", None)
     now = roster.clock()
     live = list(islice((record for record in roster.live.values() if not record.daemon), _LISTED))
@@ -140,7 +143,8 @@ def stand(manager: TaskManager) -> dict[str, Any]:
         "phase_remaining_seconds": _phase_left(manager.state, deadlines, now),
         "busy": 0 if manager.state is ManagerState.CLOSED else roster.busy,
         "work": [_show(roster.info(record)) for record in (*live, *held)],
-        "report": None if report is None or deadlines is not None else json.loads(report.to_json()),
+        "report": None if report is None else json.loads(report.to_json()),
+        "text": None if report is None else str(report),
     }
 
 

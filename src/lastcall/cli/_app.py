@@ -202,3 +202,114 @@ def worker(
     except Unusable as error:
         complain(str(error), error.details)
         raise typer.Exit(2) from None
+
+
+@app.command()
+def serve(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The module and the name of the app, such as app:app. The current folder is importable.",
+            metavar="MODULE:ATTRIBUTE",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="0.0.0.0 in a container.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 chooses a free one.")] = 8000,
+    kill_after: Annotated[
+        float | None,
+        typer.Option(
+            "--kill-after",
+            min=0,
+            metavar="SECONDS",
+            help="What the orchestrator grants between SIGTERM and SIGKILL, to be compared with the plan. Without "
+            "it: the environment variable LASTCALL_KILL_AFTER_SECONDS.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option("--log-level", help="What uvicorn tells.")] = LogLevel.INFO,
+    access_log: Annotated[bool, typer.Option(help="A line for each request.")] = True,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Once it serves, one line of JSON on standard output: url, pid, chosen."),
+    ] = False,
+) -> None:
+    """Serve an ASGI app with uvicorn, with settings that fit its shutdown plan, and say which and why.
+
+    One process: let the orchestrator make more of them. Ctrl-C or SIGTERM drains it by the app's own plan, Ctrl-C twice
+    forces. To develop with --reload, use uvicorn itself.
+
+    Exit code:
+
+    - 0 when all work ended or was handed over
+    - 1 when something was cut off or would not end; the report names it
+    - 2 when the app or the port cannot be used, or the app does not start
+    - 130 or 143 when the stop was forced
+    """
+    # Not at the top: the server takes a while to load, and `--help` needs none.
+    from lastcall.cli._serve import run_serve
+
+    try:
+        code = run_serve(
+            target,
+            host=host,
+            port=port,
+            kill_after=kill_after,
+            log_level=log_level.value,
+            access_log=access_log,
+            as_json=as_json,
+        )
+    except Unusable as error:
+        complain(str(error), error.details)
+        code = 2
+    raise typer.Exit(code)
+
+
+@app.command()
+def drain(
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]",
+            help="The running process, http://host:port, with the prefix of its face if it is not /lastcall.",
+            show_default=False,
+        ),
+    ] = None,
+    pid: Annotated[
+        int | None,
+        typer.Option(
+            "--pid",
+            metavar="PID",
+            help="Send SIGTERM to this process instead of asking by HTTP, and wait until it has ended. With URL as "
+            "well, it is followed there to its report.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=0, metavar="SECONDS", help="Follow it no longer than that.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the end as JSON, and nothing else, on standard output.")
+    ] = False,
+    header: _streams.Header = None,
+) -> None:
+    """Ask a running process to drain, and follow it to its report.
+
+    It stops as at SIGTERM: readiness turns 503, work ends by the plan, the process exits. Of several processes behind
+    one URL the one that answers drains; use --pid for a parent. By default only clients on its machine may ask.
+
+    Exit code:
+
+    - 0 when it has drained and nothing was cut off; with --pid alone, when it has ended
+    - 1 when something was cut off, or its end was not seen in time
+    - 2 when it cannot be asked: nobody there, not allowed, no such process
+    - 130 at Ctrl-C; the process goes on draining
+    """
+    # Not at the top: `--help` needs none of it.
+    from lastcall.cli._drain import run_drain
+
+    raise typer.Exit(run_drain(url, pid, timeout=timeout, as_json=as_json, headers=header or []))

@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lastcall import ManagerState, ShutdownPlan, TaskManager, current_shutdown
+from lastcall.cli._listen import listen
 from lastcall.cli._render import render
+from lastcall.cli._say import Unusable
 from lastcall.demo.app import build
 from lastcall.demo.corpus import check_path, printable
 from lastcall.demo.database import Place, may_be_set_aside, set_aside, usual_place
@@ -77,19 +79,10 @@ def find_place(db: Path | None) -> Place:
 
 
 def _listen(port: int) -> socket.socket:
-    """Listen before anything else begins, so that a port in use is one clear line and not half a start."""
-    listener = socket.socket()
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((_HOST, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        why = error.strerror or str(error)
-        raise CannotStart(
-            f"cannot listen on {_HOST}:{port}: {why}. Choose another --port, or 0 for a free one"
-        ) from None
-    return listener
+        return listen(_HOST, port)
+    except Unusable as error:
+        raise CannotStart(str(error)) from None
 
 
 class _Signals:

@@ -1,4 +1,4 @@
-"""From what was typed to a `Jobs`: `MODULE:ATTRIBUTE`, or a store's URL. Every error is one line for a person."""
+"""From what was typed to a `Jobs` or an app (`MODULE:ATTRIBUTE`), or a store (a URL). Each error is one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from traceback import format_exception
 from types import ModuleType, TracebackType
+from typing import Any
 
 from lastcall.cli._say import Unusable
 from lastcall.engines.sqlite import SqliteEngine
@@ -18,24 +19,38 @@ DB_VARIABLE = "LASTCALL_DB"
 
 def load_jobs(target: str) -> Jobs:
     """The `Jobs` that `module:attribute` names; the current folder is importable. Raises `Unusable`."""
+    module, found = _load(target, "jobs")
+    if not isinstance(found, Jobs):
+        kind = type(found).__name__
+        raise Unusable(f"{target!r} is no Jobs, but {kind!r}{_instead(module)}")
+    return found
+
+
+def load_app(target: str) -> Any:
+    """The ASGI app that `module:attribute` names; the current folder is importable. Raises `Unusable`."""
+    _, found = _load(target, "app")
+    if not callable(found) or isinstance(found, type):
+        raise Unusable(f"{target!r} is no app, but {type(found).__name__!r}")
+    return found
+
+
+def _load(target: str, usual: str) -> tuple[ModuleType, object]:
     module_name, colon, attribute = target.partition(":")
     if module_name.endswith(".py") or os.sep in module_name:
-        raise Unusable(f"{target!r} names a file; give the module instead, like app:jobs for app.py")
+        raise Unusable(f"{target!r} names a file; give the module instead, like app:{usual} for app.py")
     words = [*module_name.split("."), *attribute.split(".")]
     if not colon or not all(word.isidentifier() for word in words):
-        raise Unusable(f"{target!r} must look like module:attribute, for example app:jobs")
+        raise Unusable(f"{target!r} must look like module:attribute, for example app:{usual}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     module = _import(module_name)
     found: object = module
     for word in attribute.split("."):
         if not hasattr(found, word):
-            raise Unusable(f"the module {module_name!r} has no {attribute!r}{_instead(module)}")
+            instead = _instead(module) if usual == "jobs" else ""
+            raise Unusable(f"the module {module_name!r} has no {attribute!r}{instead}")
         found = getattr(found, word)
-    if not isinstance(found, Jobs):
-        kind = type(found).__name__
-        raise Unusable(f"{target!r} is no Jobs, but {kind!r}{_instead(module)}")
-    return found
+    return module, found
 
 
 def jobs_at(url: str | None, target: str | None) -> Jobs:

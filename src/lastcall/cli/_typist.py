@@ -53,10 +53,9 @@ class Typist:
                 case "message" | "text" | "bytes" if entry.attempt == 0:
                     self._free(entry)
                 case "stream.end":
-                    self._end_block()
+                    pass
                 case _:
-                    self._end_block()
-                    self._tell(describe(entry))
+                    self._tell_aside(describe(entry))
 
     def finish(self) -> None:
         """The rest of a line is ended."""
@@ -88,6 +87,12 @@ class Typist:
         if self._size is None:
             return text
         return "\n".join(printable(line.expandtabs(_TAB)) for line in text.split("\n"))
+
+    def _tell_aside(self, line: str) -> None:
+        """What goes to the other output does not end the line of a pipe; a terminal shows both."""
+        if self._size is not None:
+            self._end_block()
+        self._tell(line)
 
     def _end_block(self) -> None:
         if self._block and not self._block[-1].endswith("\n"):
