@@ -467,13 +467,14 @@ async def test_events_are_read_from_where_one_was(tmp_path: Path) -> None:
         assert empty["snapshot"]["status"] == "queued" and not empty["closed"]
         await run_all(service)
         seen, after = [], 0
-        for shown in (2, 2, 1, 0):
+        for shown in (2, 2, 2, 0):
             page = await look(service.app, f"jobs/{job.id}/events", f"after={after}&limit=2")
             assert page["shown"] == shown and page["closed"] and page["snapshot"]["status"] == "completed"
             seen += page["events"]
             after = page["next"]
         assert [(event["seq"], event["type"], event["data"]) for event in seen] == [
-            (n + 1, "word", {"n": n}) for n in range(5)
+            *((n + 1, "word", {"n": n}) for n in range(5)),
+            (6, "status", {"status": "completed"}),
         ]
         for query in ("after=-1", "after=x", "limit=0", "befor=1"):
             assert (await get(service.app, f"/lastcall/jobs/{job.id}/events", query=query)).status == 400

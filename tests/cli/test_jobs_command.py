@@ -245,7 +245,7 @@ def test_a_job_is_shown_whole(shell: Shell) -> None:
     assert (shown["result"], shown["key"], shown["undecided_steps"]) == (42, "k", [])
     assert [(step["key"], step["value"]) for step in shown["steps"]] == [("_sum(40,2)", 42)]
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["completed"]
-    assert [event["seq"] for event in shown["events"]] == [39, 40, 41]
+    assert [event["seq"] for event in shown["events"]] == [41, 42, 43]
     done = shell("show", fail)
     assert "ValueError: no [bold]luck" in done.out and "Traceback" in done.out and "\x1b" not in done.out
     assert shell("show", fail, "--json").json["error"]["message"] == "no [bold]luck\x1b[0m"

@@ -9,6 +9,7 @@ What the docstrings of the port leave open is decided here:
   (handed over, lost, suspended with a wait that is over) keeps the place; every other way into `queued` asks for one.
 - When a place is given up, or a held job ends, held jobs are let go while the first of them, by priority and age, has
   room.
+- What the engine tells in a log comes where the call comes; calls at the same time may come in any order.
 - A suspect stays one through every status but the final ones; when the last of the limits that forbid it falls, it is
   still one.
 - In a claim, due jobs enter in claim order (priority, then age), then due waits by their time.
@@ -31,6 +32,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lastcall._core._state import StopReason
+from lastcall.jobs._events import (
+    FAILED,
+    LOST,
+    RETRY,
+    WAKE,
+    size_of,
+    status_event,
+    step_event,
+    trimmed_up_to,
+)
 from lastcall.jobs._policy import Loss, after_loss
 from lastcall.jobs._rows import (
     AttemptEnd,
@@ -108,6 +119,7 @@ class Job:
     steps: dict[str, StepRow] = field(default_factory=dict)
     attempts: list[AttemptRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
+    upto: list[int] = field(default_factory=list)  # of each event, how long the log was with it
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -265,7 +277,7 @@ class ModelEngine:
         if job.status is JobStatus.RUNNING:
             self._changed()
             return CancelOutcome.REQUESTED
-        self._end(job, JobStatus.CANCELLED)
+        self._end_badly(job, JobStatus.CANCELLED)
         self._changed()
         return CancelOutcome.CANCELLED
 
@@ -278,6 +290,7 @@ class ModelEngine:
             job.suspect = False
             job.cancel_reason = job.result = job.error = job.ended_at = job.expires_at = None
             self._enqueue(job)
+            self._tell(job, 0, status_event(JobStatus.QUEUED, RETRY))
             self._changed()
         return job.status
 
@@ -304,15 +317,28 @@ class ModelEngine:
         job = self.store.jobs.get(job_id)
         if job is None or (attempt is not None and not job.holds_fence(attempt)):
             return None
+        if events:
+            self._tell(job, attempt or 0, *events)
+            self._changed()
         for event in events:
-            seq = len(job.events) + 1
-            row = EventRow(seq, attempt or 0, event.step, event.type, event.data, self.clock.wall())
-            job.events.append(row)
             if event.type == "progress":
                 job.progress = event.data
-        if events:
-            self._changed()
-        return len(job.events)
+        return job.events[-1].seq if job.events else 0
+
+    def _tell(self, job: Job, attempt: int, *events: NewEvent) -> None:
+        """Append to its log, and trim that."""
+        now = self.clock.wall()
+        before = job.upto[-1] if job.upto else 0
+        for event in events:
+            seq = job.events[-1].seq + 1 if job.events else 1
+            job.events.append(EventRow(seq, attempt, event.step, event.type, event.data, now))
+            job.upto.append((job.upto[-1] if job.upto else 0) + size_of(event))
+        up_to = trimmed_up_to(before, job.upto[-1], job.new.log_max_bytes)
+        while up_to is not None and job.upto[0] <= up_to:
+            del job.events[0], job.upto[0]
+        max_age_seconds = job.new.log_max_age_seconds
+        while max_age_seconds is not None and job.events[0].at < now - max_age_seconds:
+            del job.events[0], job.upto[0]
 
     async def read_events(self, reads: Sequence[ReadFrom], limit: int) -> list[EventPage | None]:
         return [self._log(read, limit) for read in reads]
@@ -425,6 +451,8 @@ class ModelEngine:
         job.due_at = None
         job.started_at = now
         job.attempts.append(AttemptRow(job.attempt, worker_id, now, None, None, None, None))
+        if job.attempt > 1:
+            self._tell(job, job.attempt, status_event(JobStatus.RUNNING, worker=worker_id))
         new = job.new
         return Claimed(
             id=new.id,
@@ -467,16 +495,19 @@ class ModelEngine:
             case Completed(result):
                 self._end_attempt(job, AttemptOutcome.COMPLETED)
                 job.result = result
+                if job.events:
+                    self._tell(job, job.attempt, status_event(JobStatus.COMPLETED))
                 self._end(job, JobStatus.COMPLETED)
             case Failed(error, retry_in_seconds):
                 self._end_attempt(job, AttemptOutcome.FAILED, error=error)
                 job.failures += 1
                 if retry_in_seconds is None:
                     job.error = error
-                    self._end(job, JobStatus.FAILED)
+                    self._end_badly(job, JobStatus.FAILED, job.attempt)
                 elif job.cancel_reason:
-                    self._end(job, JobStatus.CANCELLED)
+                    self._end_badly(job, JobStatus.CANCELLED, job.attempt)
                 else:
+                    self._tell(job, job.attempt, status_event(JobStatus.SCHEDULED, FAILED))
                     job.status = JobStatus.SCHEDULED
                     job.due_at = self.clock.wall() + retry_in_seconds
                     self._give_place(job.new.limit_key)
@@ -484,10 +515,10 @@ class ModelEngine:
                 self._end_attempt(job, AttemptOutcome.CANCELLED, reason, error)
                 job.cancel_reason = job.cancel_reason or reason
                 job.error = error
-                self._end(job, JobStatus.CANCELLED)
+                self._end_badly(job, JobStatus.CANCELLED, job.attempt)
             case HandedOver(reason):
                 self._end_attempt(job, AttemptOutcome.HANDED_OVER, reason)
-                self._give_back(job)
+                self._give_back(job, reason)
             case Suspended(waits):
                 self._end_attempt(job, AttemptOutcome.HANDED_OVER, SUSPENDED)
                 self._suspend(job, waits)
@@ -501,12 +532,19 @@ class ModelEngine:
             ended_at=ended_at, outcome=outcome, reason=reason, error=error
         )
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: Job, reason: StopReason) -> None:
         """From running to queued, keeping its place; cancelled, if that was asked for."""
         if job.cancel_reason:
-            self._end(job, JobStatus.CANCELLED)
+            self._end_badly(job, JobStatus.CANCELLED, job.attempt)
         else:
             job.status = JobStatus.QUEUED
+            self._tell(job, job.attempt, status_event(JobStatus.QUEUED, reason))
+
+    def _end_badly(self, job: Job, status: JobStatus, attempt: int = 0, why: str | None = None) -> None:
+        """Failed (`why`) or cancelled. `attempt`: the one that ended with it."""
+        reason = job.cancel_reason if status is JobStatus.CANCELLED else why
+        self._tell(job, attempt, status_event(status, reason))
+        self._end(job, status)
 
     def _end(self, job: Job, status: JobStatus) -> None:
         now = self.clock.wall()
@@ -540,6 +578,8 @@ class ModelEngine:
                 ended_at=None if step.status is StepStatus.STARTED else now,
             )
             job.suspect = job.suspect and step.status is not StepStatus.COMPLETED
+            if step.status is not StepStatus.STARTED:
+                self._tell(job, attempt, step_event(step))
             self._changed()
         return True
 
@@ -583,7 +623,7 @@ class ModelEngine:
         jobs = self._held_by(worker_id)
         for job in jobs:
             self._end_attempt(job, AttemptOutcome.HANDED_OVER, StopReason.SHUTDOWN)
-            self._give_back(job)
+            self._give_back(job, StopReason.SHUTDOWN)
         if self.store.workers.pop(worker_id, None) or jobs:
             self._changed()
         return len(jobs)
@@ -627,10 +667,11 @@ class ModelEngine:
         job.suspect = after.suspect
         if after.status is JobStatus.QUEUED:
             job.status = JobStatus.QUEUED
+            self._tell(job, job.attempt, status_event(JobStatus.QUEUED, LOST))
         else:
             if after.why is not None:
                 job.error = json.dumps({"type": "LeaseLost", "message": after.why, "traceback": ""})
-            self._end(job, after.status)
+            self._end_badly(job, after.status, job.attempt, LOST)
 
     # --- time ---
 
@@ -683,7 +724,7 @@ class ModelEngine:
 
     def _suspend(self, job: Job, waits: Sequence[Wait]) -> None:
         if job.cancel_reason:
-            self._end(job, JobStatus.CANCELLED)
+            self._end_badly(job, JobStatus.CANCELLED, job.attempt)
             return
         now = self.clock.wall()
         over = not waits  # one that waits for nothing would wait for ever
@@ -697,8 +738,10 @@ class ModelEngine:
                 job.waits[wait.step] = PendingWait(wait, now, due_at)
         if self._wake(job, [wait.step for wait in waits], timers=True) or over:
             job.status = JobStatus.QUEUED
+            self._tell(job, job.attempt, status_event(JobStatus.QUEUED, WAKE))
         else:
             job.status = JobStatus.WAITING
+            self._tell(job, job.attempt, status_event(JobStatus.WAITING))
             self._give_place(job.new.limit_key)
 
     def _wake(self, job: Job, steps: Iterable[str], *, timers: bool) -> bool:
@@ -731,6 +774,7 @@ class ModelEngine:
             )
         if over and job.status is JobStatus.WAITING:
             self._enqueue(job)
+            self._tell(job, 0, status_event(JobStatus.QUEUED, WAKE))
         return over
 
     def _value_if_over(self, job: Job, pending: PendingWait, timers: bool) -> str | None:

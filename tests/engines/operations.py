@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from lastcall._core._state import StopReason
 from lastcall.jobs._rows import (
+    DEFAULT_LOG_MAX_BYTES,
     Cancelled,
     Completed,
     Failed,
@@ -57,6 +58,8 @@ NEW_JOBS = st.lists(
             "max_lost": st.sampled_from([1, 2, 3]),
             "max_attempts": st.sampled_from([2, 100]),
             "retention_seconds": st.sampled_from([None, 0.0, 0.0, 5.0]),
+            "log_max_bytes": st.sampled_from([DEFAULT_LOG_MAX_BYTES, DEFAULT_LOG_MAX_BYTES, 1, 300, 2000]),
+            "log_max_age_seconds": st.sampled_from([None, None, None, 0.0, 2.0]),
         }
     ),
     min_size=1,

@@ -7,7 +7,7 @@ from typing import Any
 
 from lastcall import ShutdownPlan, TaskManager
 from lastcall.exceptions import EngineUnavailable
-from lastcall.jobs import Backoff, Engine, Job, JobStatus
+from lastcall.jobs import Backoff, Engine, Event, Job, JobStatus
 
 # Longer than anything here takes on a busy machine; no test waits for it to pass.
 PATIENCE_SECONDS = 20.0
@@ -57,6 +57,11 @@ async def outcomes(job: Job[Any]) -> list[str]:
         f"{row.outcome}" + (f" ({row.reason})" if row.outcome == "handed_over" else "")
         for row in await job.attempts()
     ]
+
+
+async def told(job: Job[Any], after: int = 0) -> list[Event]:
+    """What the job itself has told in its log: the engine's own entries left out."""
+    return [event async for event in job.events(after) if event.type not in ("status", "step")]
 
 
 def manager(drain: float = 10, cancel: float = 5, close: float = 5) -> TaskManager:

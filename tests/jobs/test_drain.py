@@ -23,6 +23,7 @@ from tests.jobs.running import (
     outcomes,
     reaches,
     set_within,
+    told,
 )
 
 WAYS = ["the manager shuts down", "the block is left", "its own manager"]
@@ -519,7 +520,7 @@ async def test_a_job_that_will_not_end_is_handed_over_without_it(
         there = other.job(job.id)
         assert await outcomes(there) == ["handed_over (shutdown)", "completed"]
         assert (await there.info()).result == "second"
-        assert [event async for event in there.events()] == []
+        assert await told(there) == []
 
 
 @pytest.mark.loops("asyncio")

@@ -25,7 +25,7 @@ from lastcall.jobs import Backoff, CancelOutcome, Context, Event, Job, Jobs, Job
 from lastcall.jobs._engine import read_log
 from lastcall.jobs._ids import new_id
 from tests.jobs.conftest import Store
-from tests.jobs.running import PATIENCE_SECONDS, eventually, reaches, set_within
+from tests.jobs.running import PATIENCE_SECONDS, eventually, reaches, set_within, told
 
 # Well below the two seconds after which those who wait ask by themselves.
 PROMPT_SECONDS = 1.5
@@ -521,7 +521,7 @@ async def test_purge(jobs: Jobs, store: Store) -> None:
             await job.purge()
         assert not await jobs.engine.steps(job.id) and await read_log(jobs.engine, job.id, 0, 9) is None
         assert [row.id for row in await store.rows()] == [other.id]
-        assert [event.type async for event in other.events()] == ["log"]
+        assert [event.type for event in await told(other)] == ["log"]
 
 
 # --- events --------------------------------------------------------------------------------------------
@@ -559,13 +559,15 @@ async def test_events_while_it_runs_and_afterwards(jobs: Jobs, store: Store) -> 
             step.set()
         event = await anext(events)
         assert (event.seq, event.type, event.data["message"]) == (7, "log", "last")
+        event = await anext(events)
+        assert (event.seq, event.type, event.data) == (8, "status", {"status": "completed"})
         with pytest.raises(StopAsyncIteration):
             await anext(events)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            assert await asyncio.gather(*readers) == [[*range(1, 8)], [*range(1, 8)], [*range(4, 8)]]
-        assert await read(job) == [*range(1, 8)]
-        assert await read(job, 6) == [7] and await read(job, 7) == []
-        for no_cursor in (-1, 8, 2**70):
+            assert await asyncio.gather(*readers) == [[*range(1, 9)], [*range(1, 9)], [*range(4, 9)]]
+        assert await read(job) == [*range(1, 9)]
+        assert await read(job, 7) == [8] and await read(job, 8) == []
+        for no_cursor in (-1, 9, 2**70):
             with pytest.raises(BadCursor, match=str(no_cursor)):
                 await read(job, no_cursor)
 
@@ -579,10 +581,10 @@ async def test_more_events_than_are_read_at_once(jobs: Jobs) -> None:
 
     async with jobs.worker():
         job = await work.submit()
-        seen = [event async for event in job.events()]
+        seen = await told(job)
         assert [event.seq for event in seen] == [*range(1, 1204)]
         assert sorted(event.data for event in seen) == [*range(1203)]
-        assert len([event async for event in job.events(after=600)]) == 603
+        assert len(await told(job, after=600)) == 603
 
 
 async def test_events_over_several_attempts(jobs: Jobs) -> None:
@@ -601,7 +603,15 @@ async def test_events_over_several_attempts(jobs: Jobs) -> None:
     async with jobs.worker():
         job = await work.submit()
         seen = [(event.seq, event.type, event.attempt, event.step) async for event in job.events()]
-    assert seen == [(1, "begin", 1, None), (2, "in", 1, "s"), (3, "begin", 2, None)]
+    assert seen == [
+        (1, "begin", 1, None),
+        (2, "in", 1, "s"),
+        (3, "step", 1, "s"),
+        (4, "status", 1, None),
+        (5, "status", 2, None),
+        (6, "begin", 2, None),
+        (7, "status", 2, None),
+    ]
 
 
 async def test_an_event_that_comes_between_two_looks(jobs: Jobs) -> None:

@@ -20,6 +20,7 @@ from tests.jobs.running import (
     manager,
     outcomes,
     set_within,
+    told,
 )
 
 Declare = Callable[[Jobs], Any]
@@ -159,7 +160,7 @@ async def test_nothing_of_a_lost_attempt_is_written(
             assert info.result == "second" and info.error is None
             assert await outcomes(job) == ["lost", "completed"]
             assert [s.value for s in await job.steps() if s.value == "written by the first"] == []
-            assert [event async for event in job.events()] == []
+            assert await told(job) == []
 
 
 async def test_nothing_begins_under_a_lease_that_may_be_over(scene: Scene) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lastcall.jobs import Context, Decision, Job, Jobs, StepPolicy, StepStatus, current_step
 from lastcall.testing import VirtualClock
 from tests.jobs.conftest import Store
-from tests.jobs.running import AT_ONCE, ended, manager, outcomes, reaches, set_within
+from tests.jobs.running import AT_ONCE, ended, manager, outcomes, reaches, set_within, told
 
 Declare = Callable[[Jobs], Any]
 
@@ -53,7 +53,7 @@ def scene(store: Store) -> Scene:
 
 
 async def events_of(job: Job[Any]) -> list[tuple[int, str, Any]]:
-    return [(event.attempt, event.type, event.data) async for event in job.events()]
+    return [(event.attempt, event.type, event.data) for event in await told(job)]
 
 
 # --- replay --------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from lastcall.exceptions import NotInJob
 from lastcall.jobs import Context, Jobs, StepStatus, current_context, current_step
 from tests.jobs.conftest import Store
-from tests.jobs.running import AT_ONCE, Faulty, ended, eventually, outcomes, reaches, set_within
+from tests.jobs.running import AT_ONCE, Faulty, ended, eventually, outcomes, reaches, set_within, told
 
 
 class Colour(Enum):
@@ -822,11 +822,11 @@ async def test_what_a_job_knows_of_itself(jobs: Jobs) -> None:
             "parent": None,
             "reason": None,
             "stop": False,
-            "seq": 1,
+            "seq": 3,
             "beside": job.id,
         }
         assert (await job.info()).progress == {"done": 1, "of": 4, "message": "a quarter"}
-        assert [(event.type, event.data, event.attempt) async for event in job.events()] == [
+        assert [(event.type, event.data, event.attempt) for event in await told(job)] == [
             ("note", {"n": 1}, 2),
             ("progress", {"done": 1, "of": 4, "message": "a quarter"}, 2),
             ("log", {"level": "warning", "message": "almost"}, 2),

@@ -407,6 +407,7 @@ class Attempt:
         if not applied:
             self.lose()
             await self.park()
+        self.crew.client.changed((claimed.id,))  # the engine has told it in the job's log
 
     async def finish_write(self, write: Callable[[], Awaitable[T]], what: str) -> T:
         """Carry out a write to its end, through cancellations; they are passed on afterwards."""

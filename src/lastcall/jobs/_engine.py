@@ -12,6 +12,8 @@ Rules for every engine:
 - Time is the engine's clock. A wall clock that jumps moves due times with it, but ends no lease.
 - Trouble with the store (full, locked, away, read-only, corrupt, vanished) is `EngineUnavailable`, whose message says
   what to do. The engine tries again at the next call, so callers may.
+- What happens to a job, and its steps, are told in its log, in the same transaction: `_events` says what, when and how,
+  and how much of a log is kept.
 - Verbs may be called from many tasks at once; what is called together may be committed together.
 - A cancelled caller does not take back what is on its way to the store.
 
@@ -104,6 +106,7 @@ class Engine(Protocol):
 
     async def append_events(self, job_id: str, attempt: int | None, events: Sequence[NewEvent]) -> int | None:
         """Append to the job's log; the `seq` of the last one. `attempt` None: from outside, without a fence.
+        Appending trims the log (`NewJob.log_max_bytes`); its numbers go on.
 
         None: lost, or the job is unknown.
         """

@@ -67,6 +67,8 @@ class Fetcher(Service):
             return None
         self._pausing = self._pausing.heard(time.monotonic(), result.suspect_waits, random.random())
         executor.start(result.jobs)
+        if result.jobs:
+            self._client.changed([job.id for job in result.jobs])
         if len(result.jobs) == free:
             return None if free == self._concurrency - len(executor.running) else 0
         if wanted == 0 and not self._pausing.is_paused:

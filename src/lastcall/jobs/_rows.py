@@ -16,6 +16,7 @@ from ._state import AttemptOutcome, JobStatus, StepPolicy, StepStatus, WaitKind
 DEFAULT_QUEUE = "default"
 DEFAULT_MAX_LOST = 3
 DEFAULT_MAX_ATTEMPTS = 100
+DEFAULT_LOG_MAX_BYTES = 16 * 1024 * 1024
 
 
 # --- submitting ----------------------------------------------------------------------------------------
@@ -28,6 +29,8 @@ class NewJob(NamedTuple):
     limit key run at once, over all workers. `options` is the worker's business and opaque to the engine.
     `max_lost`: so many attempts lost in a row without a new completed step fail the job; `max_attempts`: so
     many failed or lost ones altogether. `retention_seconds`: how long it is kept after its end.
+    `log_max_bytes`, `log_max_age_seconds`: how much of its log is kept, trimmed when something is appended
+    (`_events.trimmed_up_to` says when); the newest entry always stays.
     """
 
     id: str
@@ -47,6 +50,8 @@ class NewJob(NamedTuple):
     max_lost: int = DEFAULT_MAX_LOST
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     retention_seconds: float | None = None
+    log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
+    log_max_age_seconds: float | None = None
 
 
 class Submitted(NamedTuple):

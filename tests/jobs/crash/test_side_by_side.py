@@ -7,6 +7,7 @@ import asyncio
 import itertools
 
 from lastcall.jobs import Backoff, Context, Jobs, current_context
+from tests.jobs.running import told
 
 AT_ONCE = Backoff(first_seconds=0.0, jitter=0.0)
 
@@ -47,7 +48,7 @@ async def test_steps_side_by_side_share_one_memory(jobs: Jobs) -> None:
 async def test_steps_side_by_side_announce_that_they_are_repeated(jobs: Jobs) -> None:
     """Three steps at once had told something when the attempt failed: each of them says `step.reset` before it tells
     anything again."""
-    told = asyncio.Event()
+    all_told = asyncio.Event()
     count = itertools.count(1)
 
     async def telling(n: int) -> int:
@@ -55,8 +56,8 @@ async def test_steps_side_by_side_announce_that_they_are_repeated(jobs: Jobs) ->
         await context.emit("told", n)
         if context.failures == 0:
             if next(count) == 3:
-                told.set()
-            await told.wait()
+                all_told.set()
+            await all_told.wait()
             raise FirstTime
         return n
 
@@ -72,6 +73,6 @@ async def test_steps_side_by_side_announce_that_they_are_repeated(jobs: Jobs) ->
     async with jobs.worker():
         job = await work.submit()
         assert await job.result(20) == [0, 1, 2]
-        log = [(event.step, event.type) async for event in job.events()]
+        log = [(event.step, event.type) for event in await told(job)]
     for n in range(3):
         assert [type for step, type in log if step == f"step {n}"] == ["told", "step.reset", "told"]

@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ...jobs._events import status_event
 from ...jobs._rows import Claimed, ClaimRequest, ClaimResult, TaskLimits
+from ...jobs._state import JobStatus
 from . import _suspects
 from ._limits import Bucket, bucket, enqueue, take_tokens
 from ._store import Lane, Store
@@ -250,4 +252,7 @@ def _take(store: Store, request: ClaimRequest, read: str, which: tuple[Any, ...]
     rows: list[_Row] = json.loads(store.execute(read, which).fetchone()[0])
     if rows:
         store.execute(_TAKE, (request.worker_id, store.now, json.dumps([row[0] for row in rows])))
+        for row in rows:
+            if row[2] > 1:
+                store.tell(row[0], row[2], status_event(JobStatus.RUNNING, worker=request.worker_id))
     return rows

@@ -45,7 +45,7 @@ from ._hints import Hints
 from ._outage import Outage
 from ._outside import Cancel, Prune, Send, cancel, prune, purge, retry, send
 from ._reader import Reader
-from ._steps import Append, Step, append_events, record_step
+from ._steps import Append, Step, append_events, record_steps
 from ._store import Answer, Call, Store, Verb, each
 from ._streams import SqliteStreams
 from ._submit import Tick, fire, submit
@@ -65,7 +65,7 @@ _PRUNE_SLICES = 25
 
 # The order within one commit: what is new, what was done, how it ended, everything else, and last who takes what.
 _SUBMIT = Verb(0, submit)
-_STEP = Verb(1, each(record_step))
+_STEP = Verb(1, record_steps)
 _APPEND = Verb(1, append_events)
 _FINISH = Verb(2, finish)
 _CANCEL = Verb(3, each(cancel))

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..._core._state import StopReason
+from ...jobs._events import RETRY, status_event
 from ...jobs._state import CancelOutcome, JobStatus
 from ._ends import end_job
 from ._limits import enqueue
+from ._log import write_told
 from ._store import Store
 from ._submit import COUNT
 from ._waits import deliver, take_back_end
@@ -87,6 +89,7 @@ def retry(store: Store, job_id: str) -> JobStatus | None:
     store.execute(_RESET, (job.n,))
     enqueue(store, job.n, job.limit_key)
     take_back_end(store, job_id)
+    store.tell(job.n, 0, status_event(JobStatus.QUEUED, RETRY))
     return JobStatus.QUEUED
 
 
@@ -119,6 +122,7 @@ def prune(store: Store, call: Prune) -> int:
 
 
 def _delete(store: Store, jobs: list[int]) -> None:
+    write_told(store)  # else it would lie in the log of the next job with this number
     numbers = (json.dumps(jobs),)
     for lane, count in store.execute(_LANES, numbers).fetchall():
         store.execute(COUNT, (-count, lane))

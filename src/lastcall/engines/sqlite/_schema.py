@@ -137,7 +137,15 @@ _VERSION_3 = (
         PRIMARY KEY (stream, id)) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+# How much is kept of a job's log (NULL: as usual), and how long the log was up to and including an entry. Columns that
+# most rows lack cost nothing: SQLite reads no further than to the row's own end.
+_VERSION_4 = (
+    "ALTER TABLE lastcall_job ADD COLUMN log_max_bytes INTEGER",
+    "ALTER TABLE lastcall_job ADD COLUMN log_max_age_seconds REAL",
+    "ALTER TABLE lastcall_event ADD COLUMN upto INTEGER",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 VERSION = len(MIGRATIONS)
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...jobs._events import step_event
 from ...jobs._rows import NewEvent, StepRecord
 from ...jobs._state import StepStatus
-from . import _suspects
-from ._store import Store
+from ._log import Head, append, head_of
+from ._store import Entry, Store
+from ._suspects import progressed
 
 _FENCED = "SELECT n FROM lastcall_job WHERE id = ? AND attempt = ? AND status = 'running'"
-_LOG = """SELECT n, (SELECT ifnull(max(seq), 0) FROM lastcall_event WHERE job = lastcall_job.n)
-    FROM lastcall_job WHERE id = ?"""
-_FENCED_LOG = _LOG + " AND attempt = ? AND status = 'running'"
+_NUMBERS = (
+    """SELECT json_group_object(id, n) FROM lastcall_job WHERE id IN (SELECT value FROM json_each(?))"""
+)
 _RECORD = """INSERT INTO lastcall_step (job, key, status, policy, main, attempt, started_at, ended_at, value, error)
     SELECT n, ?, ?, ?, ?, attempt, ?, ?, ?, ? FROM lastcall_job WHERE id = ? AND attempt = ? AND status = 'running'
     ON CONFLICT (job, key) DO UPDATE SET status = excluded.status, policy = excluded.policy, main = excluded.main,
     attempt = excluded.attempt, started_at = excluded.started_at, ended_at = excluded.ended_at,
     value = excluded.value, error = excluded.error WHERE status <> 'completed'"""
-_APPEND = "INSERT INTO lastcall_event (job, seq, attempt, step, type, at, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PROGRESS = "UPDATE lastcall_job SET progress = ? WHERE n = ?"
 
 
@@ -45,49 +47,57 @@ def fenced(store: Store, job_id: str, attempt: int) -> int | None:
     return None if row is None else row[0]
 
 
-def record_step(store: Store, call: Step) -> bool:
+def record_steps(store: Store, calls: Sequence[Step]) -> list[bool]:
+    """All calls in order; what they set in motion comes once, for all of them."""
+    answers = []
+    ended: list[Step] = []
+    for call in calls:
+        written = _record(store, call)
+        # Where nothing was written it is not lost, but completed before.
+        answers.append(written or fenced(store, call.job_id, call.attempt) is not None)
+        if written and call.step.status is not StepStatus.STARTED:
+            ended.append(call)
+    if ended:
+        _tell_steps(store, ended)
+    return answers
+
+
+def _record(store: Store, call: Step) -> bool:
     job_id, attempt, (key, status, value, error, policy, main, seconds) = call
     now = store.now
     ended_at = None if status is StepStatus.STARTED else now
     row = (key, status, policy, main, now - seconds, ended_at, value, error, job_id, attempt)
-    if store.execute(_RECORD, row).rowcount == 1:
-        if status is StepStatus.COMPLETED and _suspects.are_there_any(store):
-            n = fenced(store, job_id, attempt)
-            _suspects.progressed(store, [] if n is None else [n])
-        return True
-    return fenced(store, job_id, attempt) is not None  # not lost, but completed before
+    return store.execute(_RECORD, row).rowcount == 1
+
+
+def _tell_steps(store: Store, calls: Sequence[Step]) -> None:
+    ids = json.dumps([call.job_id for call in calls])
+    numbers: dict[str, int] = json.loads(store.execute(_NUMBERS, (ids,)).fetchone()[0])
+    for call in calls:
+        store.tell(numbers[call.job_id], call.attempt, step_event(call.step))
+    completed = {numbers[call.job_id] for call in calls if call.step.status is StepStatus.COMPLETED}
+    if completed:
+        progressed(store, completed)
 
 
 def append_events(store: Store, calls: Sequence[Append]) -> list[int | None]:
     """All calls in order, their events in one statement."""
     answers: list[int | None] = []
-    rows: list[tuple[int, int, int, str | None, str, float, str]] = []
-    last: dict[int, int] = {}  # what `rows` adds to the logs
-    now = store.now
+    entries: list[Entry] = []
+    heads: dict[int, Head] = {}
+    counts: dict[int, int] = {}  # what `entries` adds to the logs
     for job_id, attempt, events in calls:
-        found = _log(store, job_id, attempt)
-        if found is None:
+        head = head_of(store, job_id, attempt)
+        if head is None:
             answers.append(None)
             continue
-        n, seq = found
-        seq = last.get(n, seq)
-        for type, data, step in events:
-            seq += 1
-            rows.append((n, seq, attempt or 0, step, type, now, data))
-        last[n] = seq
-        answers.append(seq)
+        n = head.n
+        heads[n] = head
+        counts[n] = counts.get(n, 0) + len(events)
+        entries += [Entry(n, attempt or 0, event) for event in events]
+        answers.append(head.seq + counts[n])
         progress = [event.data for event in events if event.type == "progress"]
         if progress:
             store.execute(_PROGRESS, (progress[-1], n))
-    store.executemany(_APPEND, rows)
+    append(store, entries, heads)
     return answers
-
-
-def _log(store: Store, job_id: str, attempt: int | None) -> tuple[int, int] | None:
-    """The job's number and the last `seq` of its log; None: lost, or unknown."""
-    found: tuple[int, int] | None
-    if attempt is None:
-        found = store.execute(_LOG, (job_id,)).fetchone()
-    else:
-        found = store.execute(_FENCED_LOG, (job_id, attempt)).fetchone()
-    return found

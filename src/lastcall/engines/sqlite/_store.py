@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ...jobs._processes import ProcessIdentity
+from ...jobs._rows import NewEvent
 from ._clock import Clock
 from ._outage import Outage
 
@@ -31,6 +32,14 @@ class Lane(NamedTuple):
     queue: str
     task: str
     version: str
+
+
+class Entry(NamedTuple):
+    """An entry to be appended to the log of the job with this number; `attempt` 0: it comes from outside of one."""
+
+    n: int
+    attempt: int
+    event: NewEvent
 
 
 class CallersError(Exception):
@@ -91,14 +100,20 @@ class Store:
         self.retention_seconds = retention_seconds
         self.here = here
         self.outage = outage
+        self.told: list[Entry] = []
         self.lanes: dict[int, Lane] = {}
         self._lane_ids: dict[tuple[str, str, str], int] = {}
         self._last_lane = 0
 
     def begin(self) -> None:
         """Take the write lock. All verbs of one transaction happen at the same time."""
+        self.told.clear()
         self.execute("BEGIN IMMEDIATE")
         self.now = self.clock.wall()
+
+    def tell(self, n: int, attempt: int, event: NewEvent) -> None:
+        """Append this to the job's log before the commit (`_log.write_told`)."""
+        self.told.append(Entry(n, attempt, event))
 
     def commit(self) -> None:
         self.execute("COMMIT")

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ...exceptions import KeyConflict
-from ...jobs._rows import NewJob, Submitted
+from ...jobs._rows import DEFAULT_LOG_MAX_BYTES, NewJob, Submitted
 from ...jobs._state import JobStatus
 from ._limits import is_full
 from ._store import FEW, Store
@@ -22,8 +22,8 @@ _QUEUED, _SCHEDULED = JobStatus.QUEUED, JobStatus.SCHEDULED
 _INSERT_PLAIN = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max_attempts, created_at,
     options, args) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)"""
 _INSERT = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max_attempts, created_at, due_at,
-    retention_seconds, parent_id, labels, options, args, key, key_task, limit_key, limit_count, held)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    retention_seconds, parent_id, labels, options, args, key, key_task, limit_key, limit_count, log_max_bytes,
+    log_max_age_seconds, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # For many that differ in id and arguments only: one step, in which the GIL is nobody's (see `_writer`).
 _INSERT_ALIKE = """INSERT INTO lastcall_job (id, lane, status, priority, max_lost, max_attempts, created_at,
     options, args) SELECT key, ?, 'queued', ?, ?, ?, ?, ?, value FROM json_each(?)"""
@@ -35,7 +35,7 @@ _TICK = """INSERT INTO lastcall_schedule (name, last_tick) VALUES (?, ?)
 
 _Row = tuple[Any, ...]
 _shared = itemgetter(slice(1, 7))
-_NONE = (None,) * 7
+_NONE = (None,) * 8
 
 
 class Tick(NamedTuple):
@@ -77,8 +77,10 @@ def _plain(store: Store, jobs: Sequence[NewJob], rows: list[_Row]) -> list[Submi
     now = store.now
     for job in jobs:
         (id, task, args, version, queue, priority, delay, due_at, key, limit_key, _, labels, options, parent_id,
-         max_lost, max_attempts, retention) = job  # fmt: skip
-        if (key, limit_key, labels, delay, due_at, parent_id, retention) != _NONE:
+         max_lost, max_attempts, retention, log_max_bytes, log_max_age) = job  # fmt: skip
+        if (key, limit_key, labels, delay, due_at, parent_id, retention, log_max_age) != _NONE:
+            return None
+        if log_max_bytes != DEFAULT_LOG_MAX_BYTES:
             return None
         lane = store.lane(queue, task, version)
         mine.append((id, lane, priority, max_lost, max_attempts, now, options, args))
@@ -131,7 +133,7 @@ def _there(
 
 def _row(store: Store, job: NewJob) -> _Row:
     (id, task, args, version, queue, priority, delay, due_at, key, limit_key, limit, labels, options, parent_id,
-     max_lost, max_attempts, retention) = job  # fmt: skip
+     max_lost, max_attempts, retention, log_max_bytes, log_max_age) = job  # fmt: skip
     now = store.now
     if delay is not None:
         due_at = now + delay
@@ -141,7 +143,7 @@ def _row(store: Store, job: NewJob) -> _Row:
     key_task = None if key is None else task
     lane = store.lane(queue, task, version)
     return (id, lane, status, priority, max_lost, max_attempts, now, due_at, retention, parent_id, labels, options,
-            args, key, key_task, limit_key, limit)  # fmt: skip
+            args, key, key_task, limit_key, limit, log_max_bytes, log_max_age)  # fmt: skip
 
 
 def _insert_plain(store: Store, rows: list[_Row]) -> None:

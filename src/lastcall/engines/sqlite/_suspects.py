@@ -7,7 +7,7 @@ completed step. There are hardly ever any, and a claim looks at the others only 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 from ._store import Store
@@ -52,7 +52,7 @@ def first_of(store: Store, lanes: Sequence[int]) -> tuple[int, int] | None:
     return found
 
 
-def progressed(store: Store, jobs: Sequence[int]) -> None:
+def progressed(store: Store, jobs: Collection[int]) -> None:
     """Steps of these jobs have been newly completed: they are no suspects any more."""
     if are_there_any(store):
-        store.execute(_CLEAR, (json.dumps(jobs),))
+        store.execute(_CLEAR, (json.dumps(list(jobs)),))

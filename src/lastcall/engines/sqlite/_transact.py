@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ...exceptions import BadDeclaration
 from ...jobs._rows import StepRecord
 from ...jobs._state import StepStatus
-from ._steps import Step, fenced, record_step
+from ._steps import Step, fenced, record_steps
 from ._store import CallersError, Store
 
 _RECORDED = "SELECT value FROM lastcall_step WHERE job = ? AND key = ? AND status = 'completed'"
@@ -49,7 +49,7 @@ def transact(store: Store, call: Transact) -> str | None:
         return recorded[0]  # a completed step never runs again
     value = _guarded(store.connection, call.work, call.job_id)
     step = call.step._replace(status=StepStatus.COMPLETED, value=value)
-    record_step(store, Step(call.job_id, call.attempt, step))
+    record_steps(store, [Step(call.job_id, call.attempt, step)])
     return value
 
 

@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ...jobs._events import WAKE, status_event
 from ...jobs._rows import Wait
-from ...jobs._state import StepPolicy, StepStatus, WaitKind
+from ...jobs._state import JobStatus, StepPolicy, StepStatus, WaitKind
 from ._limits import enqueue
 from ._store import Store
 from ._suspects import progressed
@@ -164,6 +165,7 @@ def _wake(store: Store, rows: Iterable[_Row]) -> None:
         waiting = store.execute(_WAITING, (job,)).fetchone()
         if waiting is not None:
             enqueue(store, job, waiting[0])
+            store.tell(job, 0, status_event(JobStatus.QUEUED, WAKE))
 
 
 def _timed_out(kind: str) -> str:

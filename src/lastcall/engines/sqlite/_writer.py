@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from ...exceptions import EngineUnavailable
 from ._database import Database
 from ._errors import translated
+from ._log import write_told
 from ._lookout import Lookout
 from ._outage import Outage
 from ._store import Answer, Call, CallersError, Store, Verb
@@ -311,4 +312,5 @@ def _answers(store: Store, batch: list[Operation]) -> list[Outcome]:
         outcomes += [
             (operation.future, value, False) for operation, value in zip(operations, values, strict=True)
         ]
+    write_told(store)
     return outcomes

@@ -25,6 +25,7 @@ from . import (
     _submit,
     _suspects,
     _table,
+    _told,
     _transact,
     _wait,
 )
@@ -41,6 +42,7 @@ _FILES = (
     _send,
     _steps,
     _events,
+    _told,
     _lease,
     _loss,
     _suspects,

@@ -52,12 +52,12 @@ async def many_logs_are_read_together(h: Harness) -> None:
     fences = {job_id: await start(h.engine, job_id) for job_id in ("a", "b")}
     for job_id, count in (("a", 3), ("b", 1)):
         await h.engine.append_events(job_id, fences[job_id], [NewEvent("n", f"{n}") for n in range(count)])
-    await end(h.engine, "b", fences["b"], Completed("1"))
-    reads = [ReadFrom("a", 1), ReadFrom("nothing"), ReadFrom("b", 1), ReadFrom("a")]
+    await end(h.engine, "b", fences["b"], Completed("1"))  # which is told in its log
+    reads = [ReadFrom("a", 1), ReadFrom("nothing"), ReadFrom("b", 2), ReadFrom("a")]
     pages = await h.other.read_events(reads, 1)
     assert pages[1] is None
     found = [([event.seq for event in page.events], page.last, page.status) for page in pages if page]
-    assert found == [([2], 3, JobStatus.RUNNING), ([], 1, JobStatus.COMPLETED), ([1], 3, JobStatus.RUNNING)]
+    assert found == [([2], 3, JobStatus.RUNNING), ([], 2, JobStatus.COMPLETED), ([1], 3, JobStatus.RUNNING)]
     assert await h.engine.read_events([], 10) == []
 
 
@@ -65,18 +65,19 @@ async def numbers_go_on_over_attempts(h: Harness) -> None:
     """The log of a job is one, whoever wrote it; an event tells its attempt, 0 from outside."""
     attempt = await start(h.engine)
     await h.engine.append_events("a", attempt, [NewEvent("n", "1")])
-    await end(h.engine, "a", attempt, HandedOver())
-    assert await h.other.append_events("a", None, [NewEvent("n", "2")]) == 2
+    await end(h.engine, "a", attempt, HandedOver())  # each of these is told in the log, too
+    assert await h.other.append_events("a", None, [NewEvent("n", "2")]) == 3
     attempt = await again(h.engine)
     await h.engine.append_events("a", attempt, [NewEvent("n", "3")])
     await end(h.engine, "a", attempt, Completed("1"))
-    assert await h.other.append_events("a", None, [NewEvent("n", "4")]) == 4
+    assert await h.other.append_events("a", None, [NewEvent("n", "4")]) == 7
     events = await log_of(h.engine)
-    assert [(event.seq, event.attempt, event.data) for event in events] == [
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5, 6, 7]
+    assert [(event.seq, event.attempt, event.data) for event in events if event.type == "n"] == [
         (1, 1, "1"),
-        (2, 0, "2"),
-        (3, 2, "3"),
-        (4, 0, "4"),
+        (3, 0, "2"),
+        (5, 2, "3"),
+        (7, 0, "4"),
     ]
 
 
@@ -107,9 +108,9 @@ async def progress_is_the_progress_of_the_job(h: Harness) -> None:
     events = [NewEvent("progress", "[1, 3]"), NewEvent("progress", "[2, 3]"), NewEvent("log", '"y"')]
     await h.engine.append_events("a", attempt, events)
     assert (await look(h.other)).progress == "[2, 3]"
+    assert len(await log_of(h.engine)) == 4
     await end(h.engine, "a", attempt, HandedOver())
     assert (await look(h.other)).progress == "[2, 3]"
-    assert len(await log_of(h.engine)) == 4
 
 
 async def an_event_needs_the_running_attempt(h: Harness) -> None:
@@ -136,7 +137,7 @@ async def a_lost_attempt_writes_no_event(h: Harness) -> None:
     await h.other.join(a_worker("v"))
     await h.other.rescue("v")
     assert await h.engine.append_events("a", attempt, [NewEvent("token", '"x"')]) is None
-    assert await log_of(h.engine) == []
+    assert [event.type for event in await log_of(h.engine)] == ["status"]  # that it was lost
 
 
 async def events_from_many_writers_have_no_gaps(h: Harness) -> None:
