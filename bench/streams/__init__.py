@@ -1,4 +1,5 @@
 """Streams: what it costs to write them durably, how soon they are read, what readers over HTTP cost.
 
-General layout: `writes` asks, `measures` answers in a process of its own; `main` is `python -m bench streams`.
+General layout: `writes` asks, `measures` answers in a process of its own; `readers` asks, `http_crowd` answers, with
+the server `http_serving` in one more; `main` is `python -m bench streams`.
 """
