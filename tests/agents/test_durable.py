@@ -9,6 +9,7 @@ from lastcall.agents import AgentQueue, Budget, Run, Turn
 from lastcall.exceptions import BadArguments, BadDeclaration, RunFailed, UnknownRun
 from lastcall.jobs import Jobs
 from lastcall.testing import run_jobs
+from lastcall.testing._run import When
 from tests.agents.places import PATIENCE_SECONDS, Gated, Place, ended, eventually
 
 pytestmark = pytest.mark.loops("asyncio")
@@ -101,6 +102,31 @@ async def test_a_crash_in_a_step_takes_its_text_back() -> None:
         assert await run.result(PATIENCE_SECONDS) == "one two three"
         assert await run.text() == "one two three "
         assert "step.reset" in [event.type async for event in run.events()]
+
+
+@pytest.mark.parametrize("when", ["before", "after", "recorded"])
+@pytest.mark.parametrize("step", ["one", "two", "three"])
+async def test_a_reader_has_the_text_once_whenever_the_worker_dies(step: str, when: When) -> None:
+    """Each step writes, and the worker dies around one of them: no piece is missing, none is there twice."""
+
+    async def agent(turn: Turn, prompt: str) -> str:
+        async def write(what: str) -> str:
+            for letter in what:
+                await turn.write(letter)
+            await turn.write(" ")
+            return what
+
+        return " ".join([await turn.step(write, what, name=what) for what in ("one", "two", "three")])
+
+    jobs = unopened()
+    queue = AgentQueue(agent, jobs=jobs)
+    async with run_jobs(jobs) as run_of:
+        run_of.crash_at(step, when=when)
+        run = await queue.submit("a")
+        await run_of.until_idle()
+        assert run_of.crashes == 1
+        assert await run.result(PATIENCE_SECONDS) == "one two three"
+        assert await run.text() == "one two three "
 
 
 async def test_text_outside_of_steps_is_taken_back_too() -> None:

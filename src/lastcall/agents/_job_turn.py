@@ -39,6 +39,7 @@ class JobTurn:
         self._spending = Spending(budget)
         # For each step that writes one of its own, because what a step has written is taken back with the step.
         self._outs: dict[str | None, OutStream] = {}
+        self._last: OutStream | None = None
         self._opening = asyncio.Lock()
         self._spent_in: dict[str, Spending] = {}
 
@@ -49,9 +50,8 @@ class JobTurn:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # All of them go out through one door, so to close one is enough, and says only once that the text has ended.
-        if self._outs:
-            _, last = self._outs.popitem()
-            await last.__aexit__(kind, error, traceback)
+        if self._last is not None:
+            await self._last.__aexit__(kind, error, traceback)
 
     async def seconds_left(self) -> float | None:
         """What is left of the budget's time, after what earlier attempts have run."""
@@ -84,24 +84,34 @@ class JobTurn:
         self, fn: Callable[..., Any], /, *args: Any, name: str, policy: StepPolicy | str = "replay"
     ) -> Any:
         check_text("the name of a step", name, longest=STEP_NAME_LENGTH)
-        counted = self._counted(fn) if is_coroutine_function(fn) else fn
-        return await self._ctx.step(counted, *args, name=name, policy=policy)
+        whole = self._whole(fn) if is_coroutine_function(fn) else fn
+        return await self._ctx.step(whole, *args, name=name, policy=policy)
 
-    def _counted(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, which at its end tells the log what was spent in it."""
+    def _whole(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, which ends when all that it has told is stored: the step is recorded after that, and never
+        run again, so what it had on its way then would be lost with the process."""
 
-        async def counted(*args: Any) -> Any:
+        async def whole(*args: Any) -> Any:
             step = running_step.get()
             try:
                 return await fn(*args)
             finally:
-                spent = self._spent_in.pop(step.key, None) if step is not None else None
-                if spent is not None and not self._ctx._attempt.is_cancelled:
-                    await self._ctx.emit(_SPENT, {"tokens": spent.tokens, "tool_calls": spent.tool_calls})
+                if step is not None:
+                    await self._store(step.key)
 
-        counted.__annotations__["return"] = return_hint_of(fn)
-        counted.__qualname__ = name_of(fn)
-        return counted
+        whole.__annotations__["return"] = return_hint_of(fn)
+        whole.__qualname__ = name_of(fn)
+        return whole
+
+    async def _store(self, key: str) -> None:
+        attempt = self._ctx._attempt
+        spent, out = self._spent_in.pop(key, None), self._outs.pop(key, None)
+        if attempt.ended or attempt.lost:
+            return
+        if out is not None:
+            await out.flush()
+        if spent is not None and not attempt.is_cancelled:
+            await self._ctx.emit(_SPENT, {"tokens": spent.tokens, "tool_calls": spent.tool_calls})
 
     async def write(self, text: str) -> None:
         step = running_step.get()
@@ -111,7 +121,7 @@ class JobTurn:
             if out is None:
                 out = self._ctx.stream(ANSWER)
                 await out.__aenter__()
-                self._outs[key] = out
+                self._outs[key] = self._last = out
         await out.write(text)
 
     async def emit(self, type: str, data: Any) -> None:
