@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import lastcall.asgi._body as body_module
 from lastcall import ShutdownPlan, TaskManager
 from lastcall.asgi import DurableStreams, Lastcall
 from lastcall.exceptions import BadDeclaration, InvalidPlan
@@ -289,6 +290,22 @@ async def test_a_body_of_which_only_half_comes_is_never_used() -> None:
         await _settled()
         half.leave()
         await half.done()
+        assert (await here.look("s")).body == b""
+
+
+async def test_a_body_that_is_too_large_is_taken_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is told 413 only after it has sent all hears it: cut off in the middle, it would see a reset
+    connection instead. One that sends without end is cut off."""
+    async with site(Streams(max_append_bytes=10)) as here:
+        await here.send("PUT", "s", TEXT)
+        headers = [HOST, TEXT, (b"content-length", b"1000")]
+        large = Post(here.app, "/lastcall/streams/s", [b"x" * 100] * 10, headers=headers)
+        assert ((await large.done()).status, large.read) == (413, 10)
+        assert "connection" not in large.headers
+        monkeypatch.setattr(body_module, "_DISCARD_BYTES", 300)
+        endless = Post(here.app, "/lastcall/streams/s", [b"x" * 100] * 10, ends=False, headers=headers)
+        assert ((await endless.done()).status, endless.read) == (413, 3)
+        assert endless.headers["connection"] == "close"
         assert (await here.look("s")).body == b""
 
 

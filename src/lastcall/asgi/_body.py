@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 from ._types import Receive, Scope, get_header
 
 _BODY_SECONDS = 30.0
+_DISCARD_BYTES = 64 * 1024 * 1024
+_DISCARD_SECONDS = 5.0
 _MAX_DEPTH = 100
 
 
@@ -65,6 +67,26 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
                     return bytes(body)
     except TimeoutError:
         raise BodyTooSlow(f"the body has not come within {_BODY_SECONDS:g} s") from None
+
+
+async def discard_body(receive: Receive) -> bool:
+    """Take what is left of a body that will not be used, within reason; whether that was all of it.
+
+    A connection closed while its client still sends is reset, and the client never sees why it was refused.
+    """
+    left = _DISCARD_BYTES
+    try:
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return True
+    except TimeoutError:
+        pass
+    return False
 
 
 def parse(body: bytes) -> Any:

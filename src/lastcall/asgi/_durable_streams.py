@@ -29,7 +29,7 @@ from ..streams._policy import BYTES, media_type
 from ..streams._port import NewStream, Outcome, StreamRow, Written
 from ..streams._streams import Streams, check_name
 from ._answers import answer_json
-from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, read_body
+from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, discard_body, read_body
 from ._durable_body import split
 from ._durable_reads import catch_up, long_poll, stream_events
 from ._durable_sources import LogSource, Refused, Source, StreamSource, absent
@@ -44,7 +44,7 @@ from ._durable_words import (
     parse_producer,
     query_of,
 )
-from ._types import Headers, Receive, Scope, Send, app_path, get_header
+from ._types import Headers, Receive, Scope, Send, app_path, get_header, is_http1
 
 LONG_POLL_SECONDS = 20.0
 SSE_SECONDS = 60.0
@@ -135,7 +135,13 @@ class DurableStreams:
         except _EXPECTED as error:
             status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
             headers: Headers = [(b"retry-after", str(retry_after_seconds).encode())] if status == 503 else []
-            if isinstance(error, BodyTooLarge | BodyTooSlow):
+            try:
+                rest_unread = isinstance(error, BodyTooSlow) or (
+                    isinstance(error, BodyTooLarge) and not await discard_body(receive)
+                )
+            except ClientLeft:
+                return
+            if rest_unread and is_http1(scope):
                 headers.append((b"connection", b"close"))
             await request.refuse(status, str(error), headers)
 
