@@ -56,7 +56,7 @@ async def ask(question: str, words: int = 40) -> dict[str, str]:
     return {"id": job.id}
 
 
+# Who may read an answer is for this route to check.
 @app.get("/answers/{id}/events")
 async def events(id: str) -> LogResponse:
-    # Who may read it is for this route to check. With cancel_after_seconds=30 nobody's answer would be given up.
     return LogResponse(jobs.job(id))
