@@ -18,7 +18,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from lastcall import ShutdownPlan, TaskGroup, TaskInfo, TaskManager, TaskObserver
-from lastcall._names import METRICS
 from lastcall.jobs import Backoff, Context, Jobs
 from lastcall.otel import instrument
 from lastcall.testing import run_jobs
@@ -264,8 +263,3 @@ def test_what_is_instrumented_can_be_let_go() -> None:
     """Without a manager and jobs there is nothing to do, which is an error."""
     with pytest.raises(ValueError, match="needs a manager"):
         instrument()
-
-
-def test_every_metric_has_a_shape_that_is_known() -> None:
-    """No name is used twice, in neither way of writing it."""
-    assert len({metric.name for metric in METRICS}) == len({m.prometheus for m in METRICS}) == len(METRICS)
