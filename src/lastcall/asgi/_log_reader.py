@@ -116,7 +116,7 @@ class LogReader(Waiter):
                 if not frames and self._tail.closed and (end := await self._end()) is not None:
                     return end
             except EntriesGone as error:
-                return self._wire.gone(error.first, (await self._log.read(0, 0)).last)
+                return self._wire.gone(error.first, self._tail.end)
             except EngineUnavailable:
                 await self.wait(AWAY_SECONDS)
                 continue
@@ -202,5 +202,8 @@ class LogReader(Waiter):
     async def _farewell(self) -> bytes:
         if self._durable:
             return self._wire.away(random.random())
-        page: LogPage = await self._log.read(self._after, 0)
-        return self._wire.end(LogEnd.SHUTDOWN, page, await self._log.snapshot())
+        try:
+            page = await self._log.read(self._after, 0)
+            return self._wire.end(LogEnd.SHUTDOWN, page, await self._log.snapshot())
+        except LastcallError:
+            return b""  # deleted meanwhile
