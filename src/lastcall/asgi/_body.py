@@ -29,7 +29,11 @@ class UnfitBody(ValueError):
 
 
 class BodyTooLarge(ValueError):
-    """The body is longer than what will be read."""
+    """The body is longer than what will be read. `rest_unread`: more of it may come."""
+
+    def __init__(self, message: str, *, rest_unread: bool) -> None:
+        super().__init__(message)
+        self.rest_unread = rest_unread
 
 
 class BodyTooSlow(ValueError):
@@ -52,7 +56,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     """The whole body. Raises `BodyTooLarge` (before reading, if its length says so), `BodyTooSlow`, `ClientLeft`."""
     announced = get_header(list(scope.get("headers", ())), b"content-length") or b""
     if announced.isdigit() and (len(announced) > 15 or int(announced) > limit_bytes):
-        raise _too_large(limit_bytes)
+        raise _too_large(limit_bytes, rest_unread=True)
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -62,7 +66,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
                     raise ClientLeft
                 body += message.get("body", b"")
                 if len(body) > limit_bytes:
-                    raise _too_large(limit_bytes)
+                    raise _too_large(limit_bytes, rest_unread=message.get("more_body", False))
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
@@ -122,8 +126,10 @@ def take(body: dict[str, Any], required: Iterable[str], optional: Iterable[str] 
     return body
 
 
-def _too_large(limit_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is too large; at most {limit_bytes} bytes are read")
+def _too_large(limit_bytes: int, *, rest_unread: bool) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body is too large; at most {limit_bytes} bytes are read", rest_unread=rest_unread
+    )
 
 
 def _refuse_constant(word: str) -> NoReturn:

@@ -137,7 +137,7 @@ class DurableStreams:
             headers: Headers = [(b"retry-after", str(retry_after_seconds).encode())] if status == 503 else []
             try:
                 rest_unread = isinstance(error, BodyTooSlow) or (
-                    isinstance(error, BodyTooLarge) and not await discard_body(receive)
+                    isinstance(error, BodyTooLarge) and error.rest_unread and not await discard_body(receive)
                 )
             except ClientLeft:
                 return
