@@ -10,8 +10,6 @@ from lastcall.exceptions import BadResult, ConversationBusy, RunFailed, UnknownC
 from lastcall.streams import follow
 from tests.agents.places import PATIENCE_SECONDS, Gated, Place, ended, eventually
 
-pytestmark = pytest.mark.loops("asyncio")
-
 
 async def parrot(prompt: Any, history: list[dict[str, Any]]) -> str:
     """Tells what it was given."""

@@ -10,8 +10,6 @@ from lastcall.exceptions import BadCursor, KeyConflict, QueueFull, RunCancelled,
 from lastcall.jobs import CancelOutcome
 from tests.agents.places import PATIENCE_SECONDS, Gated, Place, ended, eventually, reaches
 
-pytestmark = pytest.mark.loops("asyncio")
-
 
 async def upper(prompt: str) -> str:
     return prompt.upper()
