@@ -163,10 +163,6 @@ class _GraphRun:
                         await told.hear(mode, data)
         except GraphDrained:
             drained = True
-        if told.has_written:
-            # What was written is on its way to the log, and an event waits for it: text must not be lost to its readers
-            # when the process dies behind a step that is never run again.
-            await self._turn.emit("model.response", {"model": None})
         return {
             "put": self._saver.put_since_begin(self._turn.id),
             "drained": drained,
@@ -213,7 +209,6 @@ class _Told:
         self.interrupts: list[dict[str, Any]] = []
         self.tokens = 0
         self.tool_calls = 0
-        self.has_written = False
 
     async def hear(self, mode: str, data: Any) -> None:
         if mode == "messages":
@@ -231,10 +226,6 @@ class _Told:
                 self.interrupts.extend({"id": one.id, "value": one.value} for one in update)
             for message in _messages_of(update):
                 await self._hear_message(message)
-
-    async def _write(self, text: str) -> None:
-        self.has_written = True
-        await self._turn.write(text)
 
     async def _hear_message(self, message: Any) -> None:
         if not isinstance(message, AIMessage):

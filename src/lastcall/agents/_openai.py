@@ -241,9 +241,6 @@ class _Reading:
         text = response.output_text
         if len(text) > self._written:
             await self._turn.write(text[self._written :])  # it was not streamed to its end
-        # What was written is on its way to the log, and an event waits for it: its readers must not lose text when
-        # the process dies behind a step that is never run again.
-        await self._turn.emit("model.response", {"model": response.model})
         return {
             "id": response.id,
             "status": response.status,

@@ -248,9 +248,6 @@ class _StepModel(Model):
             raise AgentError(
                 f"the model's answer has not been completed: {error or 'its stream ended early'}"
             )
-        # What was written is on its way to the log, and an event waits for it: its readers must not lose text when
-        # the process dies behind a step that is never run again.
-        await self._turn.emit("model.response", {"model": response.model})
         return response.model_dump(mode="json", by_alias=True)
 
     def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:

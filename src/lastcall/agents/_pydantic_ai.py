@@ -323,9 +323,6 @@ class _Backend(CallableOperationBackend[_Unit]):
                 response["parts"].insert(0, {"part_kind": "text", "content": before})
             else:
                 first["content"] = before + first["content"]
-        # What was written is on its way to the log, and an event waits for it: its readers must not lose text when
-        # the process dies behind a step that is never run again.
-        await self._turn.emit("model.response", {"model": response.get("model_name")})
         return response
 
     async def _step_of_tool(
