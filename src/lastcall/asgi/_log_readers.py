@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Hashable
 from typing import Any, Protocol, cast
 
 from .._core._scope import Shutdown
-from ..streams import Log
+from ..streams import Log, Stream
 from ._log_audience import Audience
 from ._log_keep_alive import KeepAlive, Quiet
 from ._log_tail import Tail
@@ -78,9 +78,11 @@ class Readers:
 
 
 def log_key(log: Log) -> Hashable:
-    """Which log it is: two objects of one kind with one `id` are the same log."""
-    id = getattr(log, "id", None)
-    return cast(Hashable, log) if id is None else (type(log), id)
+    """Which log it is: handles are made for each request, and their readers still share one tail."""
+    if isinstance(log, Stream):
+        return id(log._store), log.name
+    name = getattr(log, "id", None)
+    return cast(Hashable, log) if name is None else (type(log), name)
 
 
 def _start(coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

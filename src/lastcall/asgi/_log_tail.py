@@ -96,13 +96,13 @@ class Tail:
 
     async def _look(self) -> None:
         while True:
-            page = await self.log.read(self.end, self._limit)
             try:
+                page = await self.log.read(self.end, self._limit)
                 check_cursor(page, self.end)
-            except EntriesGone:
+            except EntriesGone as gone:
                 # So much was written and dropped between two looks: each reader finds out what it has missed.
                 self._forget()
-                self.end = page.first - 1
+                self.end = gone.first - 1
                 self._tell()
                 continue
             for entry in page.entries:
