@@ -9,6 +9,7 @@ from lastcall import ShutdownPlan, TaskManager
 from lastcall.exceptions import BadDeclaration, BadResult, PayloadTooLarge, StreamClosed
 from lastcall.jobs import Context, Job, Jobs
 from lastcall.streams import TextView, follow
+from lastcall.testing import run_jobs
 from tests.jobs.conftest import Store
 from tests.jobs.running import AT_ONCE, PATIENCE_SECONDS, Faulty, ended, eventually, outcomes, set_within
 
@@ -370,3 +371,26 @@ async def test_a_stream_that_goes_on_is_handed_over_in_the_middle(store: Store, 
             assert await handle.result(PATIENCE_SECONDS) == "".join(f"{n} " for n in range(200))
         assert await handle.text("answer") == "".join(f"{n} " for n in range(200))
         assert not [type for type, _ in await entries(handle) if type.endswith(".reset")]
+
+
+async def test_a_step_is_recorded_after_what_it_has_told(store: Store) -> None:
+    """A step writes to a stream that is open around it, and its worker dies as soon as the step is recorded: the text is
+    there, for the step is not run again."""
+    jobs = store.jobs()
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        async def speak(n: int) -> None:
+            await out.write(f"{n} ")
+
+        async with ctx.stream(policy="continue") as out:
+            for n in range(5):
+                await ctx.step(speak, n, name=f"speak {n}")
+
+    async with run_jobs(jobs) as run:
+        job = await work.submit()
+        for n in range(5):
+            run.crash_at(f"speak {n}", when="recorded")
+        await run.until_idle()
+        assert run.crashes == 5 and await job.status() == "completed"
+        assert await job.text("answer") == "0 1 2 3 4 "

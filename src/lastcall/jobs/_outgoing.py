@@ -66,11 +66,17 @@ class Outgoing:
         self._loop = attempt.crew.loop
         self._collecting: _Batch | None = None
         self._full: list[_Batch] = []
+        self._under_way: _Batch | None = None
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
         self._waiting_bytes = 0
         self._failure: Exception | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return self._writing is None and self._collecting is None and not self._full
 
     async def emit(self, event: NewEvent) -> int:
         """Append it behind everything told before. Its number, once it is stored; 0 if the fence refused it."""
@@ -105,7 +111,8 @@ class Outgoing:
 
     async def flush(self) -> bool:
         """Return when everything told so far is stored. False: the fence refused it."""
-        waiting = [*self._full, *([] if self._collecting is None else [self._collecting])]
+        batches = (self._under_way, *self._full, self._collecting)
+        waiting = [batch for batch in batches if batch is not None]
         for batch in waiting:
             batch.is_urgent = True
         self._schedule()
@@ -161,7 +168,8 @@ class Outgoing:
                 self._timer = None
             self._next_at = now + _INTERVAL_SECONDS
             # Not by the loop's factory, which tools may have changed.
-            self._writing = asyncio.Task(self._write(self._take()), loop=self._loop)
+            self._under_way = self._take()
+            self._writing = asyncio.Task(self._write(self._under_way), loop=self._loop)
         elif self._timer is None:
             context = self._attempt.crew.roster.context
             self._timer = self._loop.call_at(self._next_at, self._due, context=context)
@@ -203,7 +211,7 @@ class Outgoing:
         finally:
             batch.done.cancel()  # the attempt has ended, if nothing else is known by now
             self._waiting_bytes -= batch.bytes
-            self._writing = None
+            self._writing = self._under_way = None
         self._schedule()
 
 
@@ -222,6 +230,15 @@ async def emit(attempt: Attempt, event: NewEvent) -> int:
     if not seq:
         await attempt.park()
     return seq
+
+
+async def flush(attempt: Attempt) -> None:
+    """Return when everything the attempt has told is stored; where the lease is lost, never."""
+    outgoing = attempt.outgoing
+    if outgoing is None or outgoing.is_idle:
+        return
+    if not await attempt.finish_write(outgoing.flush, f"the events of {attempt!r}"):
+        await attempt.park()
 
 
 async def _outcome(done: asyncio.Future[int]) -> int:

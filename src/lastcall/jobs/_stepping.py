@@ -22,7 +22,7 @@ from ._codec import ValueCodec, dump_error, dump_plain, load_plain
 from ._engine import SupportsTransactions
 from ._function import awaited, bare, is_coroutine_function, name_of, return_hint_of
 from ._job import Decision, decision_name
-from ._outgoing import emit
+from ._outgoing import emit, flush
 from ._rows import EventRow, NewEvent, StepRecord, StepRow, Wait
 from ._state import StepPolicy, StepStatus, WaitKind
 from ._told import told_before, written_by_step
@@ -203,6 +203,9 @@ async def _run_step(
         running_step.reset(token)
         about.reset(about_token)
     took = time.monotonic() - began
+    # A stream that is open around the step may have its text still on its way. The step is not run again once it is
+    # recorded, so what it has told must be stored by then.
+    await flush(attempt)
     await attempt.record_step(StepRecord(key, StepStatus.COMPLETED, text, None, policy, main, took))
     await _probe(attempt, "recorded", key)
     if cancelled is not None:
