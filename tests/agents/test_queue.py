@@ -246,6 +246,26 @@ async def test_a_run_that_waits_for_a_word_holds_no_place(place: Place) -> None:
         assert await run.send("approval", 3) is RunStatus.COMPLETED
 
 
+async def test_a_run_may_wait_for_several_words_at_once(place: Place) -> None:
+    """An agent asks two people side by side, and goes on when both have answered; its place is counted once."""
+
+    async def careful(turn: Turn, prompt: str) -> Any:
+        if prompt == "quick":
+            return "quick"
+        return await asyncio.gather(*(turn.wait_for(f"approval of {who}") for who in ("ann", "bob", "cid")))
+
+    async with place.queue(careful, concurrency=1, concurrency_per_user=1) as queue:
+        run = await queue.submit("careful", user="ann")
+        await reaches(run, "waiting")
+        for who in ("bob", "ann"):
+            await run.send(f"approval of {who}", who)
+        quick = await queue.submit("quick")
+        await run.send("approval of cid", "cid")
+        assert await run.result(PATIENCE_SECONDS) == ["ann", "bob", "cid"]
+        assert await quick.result(PATIENCE_SECONDS) == "quick"
+        assert await (await queue.submit("quick", user="ann")).result(PATIENCE_SECONDS) == "quick"
+
+
 async def test_a_word_that_does_not_come_in_time(place: Place) -> None:
     """The wait has a timeout, which the agent hears of."""
 

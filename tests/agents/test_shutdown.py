@@ -162,6 +162,27 @@ async def test_a_word_that_comes_in_the_drain_is_heard() -> None:
     assert manager.report is not None and manager.report.clean
 
 
+async def test_a_queue_in_a_task_of_its_manager_drains_with_it() -> None:
+    """A service has a queue as a block when the app shuts down: it leaves with its runs, and waits for nobody else."""
+    agent = Gated()
+    runs = []
+
+    async def service() -> None:
+        async with AgentQueue(agent, concurrency=1) as queue:
+            runs.extend([await queue.submit("a"), await queue.submit("b")])
+            await current_shutdown().wait()
+        assert [await run.status() for run in runs] == ["completed", "cancelled"]
+
+    async with TaskManager(plan=PLAN) as manager:
+        task = manager.create_task(service())
+        await asyncio.sleep(1)
+        manager.begin_shutdown()
+        await asyncio.sleep(2)
+        assert not task.done()
+        agent.let_all()
+    assert task.exception() is None
+
+
 async def test_a_queue_needs_a_manager_and_finds_it() -> None:
     """Without a block and without a manager a prompt is refused; inside a manager's block none need be named."""
     agent = Gated()

@@ -93,7 +93,7 @@ class Conversation:
         """The run of the last turn: as it goes on, or, if it has failed or was cancelled, run again. None: there is
         nothing to resume, the last turn has completed or there was none.
 
-        A durable run goes on with the steps that it had completed; in memory the same prompt is a new turn.
+        A durable run goes on with the steps that it had completed; in memory the turn is asked again, as a new run.
         """
         turns = await self.turns()
         if not turns or turns[-1].status is RunStatus.COMPLETED:

@@ -14,7 +14,7 @@ for it is told when the manager closes.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import time
@@ -26,7 +26,6 @@ from .._core._drain import Drain
 from .._core._group import TaskGroup, _Subtree
 from .._core._manager import TaskManager
 from .._core._plan import ShutdownPlan
-from .._core._record import Record
 from .._core._report import ShutdownReport
 from .._core._scope import current_scope
 from .._core._state import ManagerState, StopReason, TaskStatus
@@ -36,71 +35,13 @@ from ..jobs._ids import new_id
 from ..jobs._settings import shown
 from ..jobs._state import CancelOutcome
 from ..streams import Log
-from ._limits import Limits, Ticket
-from ._log import MemoryLog
+from ._limits import Limits
+from ._live import EndedRuns, LiveRun
 from ._places import Places
-from ._run import OnBusy, Order, RunInfo, RunStatus, busy, cancelled, failed, shown_info
+from ._run import OnBusy, Order, RunInfo, RunStatus, busy, cancelled, failed
 
 # What a run does once it has its place: given by the queue, which knows the agent.
-Work = Callable[["LiveRun"], Awaitable[Any]]
-
-
-class LiveRun:
-    """One run, all that is known of it."""
-
-    def __init__(self, order: Order, ticket: Ticket, most_bytes: int) -> None:
-        self.id = ticket.run_id
-        self.order = order
-        self.ticket = ticket
-        self.status = RunStatus.PENDING
-        self.log = MemoryLog(self.id, lambda: shown_info(self.info()), most_bytes)
-        self.gate: asyncio.Future[None] | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.record: Record | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.told_error: dict[str, str] | None = None
-        self.reason: StopReason | None = None
-        self.created_at = time()
-        self.started_at: float | None = None
-        self.ended_at: float | None = None
-        self.ended = asyncio.Event()
-        self._mail: dict[str, list[Any]] = {}
-        self._mail_came = asyncio.Event()
-
-    def info(self) -> RunInfo:
-        order = self.order
-        return RunInfo(
-            id=self.id,
-            status=self.status,
-            prompt=order.prompt,
-            user=order.user,
-            priority=order.priority,
-            conversation=order.conversation,
-            turn=order.turn,
-            attempt=int(self.started_at is not None),
-            result=self.result,
-            error=self.told_error,
-            reason=self.reason,
-            created_at=self.created_at,
-            started_at=self.started_at,
-            ended_at=self.ended_at,
-        )
-
-    def deliver(self, name: str, data: Any) -> None:
-        """A message for `take`."""
-        self._mail.setdefault(name, []).append(data)
-        self._mail_came.set()
-
-    def has_mail(self, name: str) -> bool:
-        return bool(self._mail.get(name))
-
-    async def take(self, name: str) -> Any:
-        """The oldest message of this name, when there is one."""
-        while not self._mail.get(name):
-            self._mail_came.clear()
-            await self._mail_came.wait()
-        return self._mail[name].pop(0)
+Work = Callable[[LiveRun], Awaitable[Any]]
 
 
 class MemoryRuns:
@@ -118,20 +59,15 @@ class MemoryRuns:
         self._name = name
         self._limits = limits
         self._work = work
-        self._keep_ended = keep_ended
-        self._keep_ended_seconds = keep_ended_seconds
-        self._keep_bytes = keep_bytes
         self._log_bytes = log_bytes
         self.manager: TaskManager | None = None
         self._group: TaskGroup
         self._places = Places(limits)
         self._live: dict[str, LiveRun] = {}
-        self._ended: OrderedDict[str, LiveRun] = OrderedDict()
-        self._ended_bytes = 0
+        self._ended = EndedRuns(keep_ended, keep_ended_seconds, keep_bytes)
         self._keys: dict[str, str] = {}
-        self._talks: dict[
-            str, list[LiveRun]
-        ] = {}  # of each conversation the turns that have not ended, in order
+        # Of each conversation the turns that have not ended, in order.
+        self._talks: dict[str, list[LiveRun]] = {}
         self._stopping = False
 
     # --- open and close --------------------------------------------------------------------------------
@@ -179,7 +115,10 @@ class MemoryRuns:
         if manager is None or manager.state is ManagerState.CLOSED:
             return None
         if manager.state not in (ManagerState.OPEN, ManagerState.NOTICE):
-            return await manager.shutdown()  # it drains already, and these with it
+            # It drains already, and these with it; whoever waits here may be one of its tasks, which it waits for.
+            while tasks := self._group.tasks:
+                await asyncio.wait(tasks)
+            return None
         roster = manager._roster
         deadlines = plan.deadlines(roster.clock(), skip_notice=True)
         self._group._tell(StopReason.SHUTDOWN, deadlines.drain_end)
@@ -230,7 +169,8 @@ class MemoryRuns:
         run_id = self._keys.get(order.key or "")
         if run_id is None:
             return None
-        if self._get(run_id).order != order:
+        known = self._get(run_id).order
+        if (known.prompt, known.user, known.budget) != (order.prompt, order.user, order.budget):
             raise KeyConflict(
                 f"the key {order.key!r} belongs to run {run_id}, which was asked something else; nothing was queued"
             )
@@ -296,10 +236,18 @@ class MemoryRuns:
             raise TimeoutError(f"no message {name!r} came within {timeout:g} s") from None
         finally:
             if live.record is not None and live.record.cancelled_at is None:
-                live.gate = asyncio.get_running_loop().create_future()
-                self._places.join(live.ticket)
-                self._take_places()
-                await live.gate
+                await self._come_back(live)
+
+    async def _come_back(self, live: LiveRun) -> None:
+        """Wait for a place again, together with whatever else of this run waits for it."""
+        if self._places.holds(live.ticket):
+            return
+        gate = live.gate
+        if gate is None or gate.done():
+            gate = live.gate = asyncio.get_running_loop().create_future()
+            self._places.join(live.ticket)
+            self._take_places()
+        await asyncio.wait({gate})
 
     # --- ends ------------------------------------------------------------------------------------------
 
@@ -329,7 +277,9 @@ class MemoryRuns:
         live.log.append("status", {name: value for name, value in told.items() if value is not None})
         live.log.close()
         live.ended.set()
-        self._remember(live)
+        for gone in self._ended.remember(live):
+            if gone.order.key is not None:
+                self._keys.pop(gone.order.key, None)
         self._let_next_turn(live)
         self._take_places()
 
@@ -343,21 +293,6 @@ class MemoryRuns:
             self._talks.pop(live.order.conversation or "", None)
         elif was_first and not self._stopping:
             self._places.join(talk[0].ticket)
-
-    def _remember(self, live: LiveRun) -> None:
-        live.task = live.record = live.gate = None
-        self._ended[live.id] = live
-        self._ended_bytes += live.log.bytes
-        oldest = time() - self._keep_ended_seconds
-        while self._ended and (
-            len(self._ended) > self._keep_ended
-            or (self._ended_bytes > self._keep_bytes and len(self._ended) > 1)
-            or (next(iter(self._ended.values())).ended_at or 0) < oldest
-        ):
-            _, gone = self._ended.popitem(last=False)
-            self._ended_bytes -= gone.log.bytes
-            if gone.order.key is not None:
-                self._keys.pop(gone.order.key, None)
 
     # --- what handles ask ------------------------------------------------------------------------------
 
@@ -423,7 +358,7 @@ class MemoryRuns:
     ) -> list[RunInfo]:
         found = [
             live
-            for live in (*self._ended.values(), *self._live.values())
+            for live in (*self._ended, *self._live.values())
             if (statuses is None or live.status in statuses)
             and (user is None or live.order.user == user)
             and (conversation is None or live.order.conversation == conversation)
@@ -433,5 +368,5 @@ class MemoryRuns:
 
     async def counts(self) -> dict[RunStatus, int]:
         """How many are known, by status."""
-        counted = Counter(live.status for live in (*self._ended.values(), *self._live.values()))
+        counted = Counter(live.status for live in (*self._ended, *self._live.values()))
         return {status: counted[status] for status in RunStatus}

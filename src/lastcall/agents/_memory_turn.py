@@ -14,7 +14,8 @@ from ..jobs._settings import text as check_text
 from ..jobs._stepping import policy_of
 from ._adapters import in_thread
 from ._budget import Spending
-from ._memory import LiveRun, MemoryRuns
+from ._live import LiveRun
+from ._memory import MemoryRuns
 from ._run import ANSWER, STEP_NAME_LENGTH
 
 

@@ -30,7 +30,8 @@ from ._conversation import Conversation, next_turn
 from ._durable import JobRuns
 from ._job_turn import JobTurn
 from ._limits import Limits, check_priority
-from ._memory import LiveRun, MemoryRuns
+from ._live import LiveRun
+from ._memory import MemoryRuns
 from ._memory_turn import MemoryTurn
 from ._run import OnBusy, Order, Run, RunInfo, Runs, RunStatus
 from ._transcript import Transcript, history_of
