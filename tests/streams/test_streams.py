@@ -97,6 +97,7 @@ async def test_a_closed_stream_takes_nothing_more(kind: str, tmp_path: Path) -> 
         await stream.append_json(1)
         await stream.close()
         await stream.close()
+        await streams.create("s")
         with pytest.raises(StreamClosed, match="'s' is closed; nothing was written"):
             await stream.append_json(2)
         assert await values(stream) == [1]

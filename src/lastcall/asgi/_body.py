@@ -16,7 +16,7 @@ from ._types import Receive, Scope, get_header
 
 _BODY_SECONDS = 30.0
 _DISCARD_BYTES = 64 * 1024 * 1024
-_DISCARD_SECONDS = 5.0
+_DISCARD_SECONDS = 30.0
 _MAX_DEPTH = 100
 
 

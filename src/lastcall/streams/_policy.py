@@ -47,7 +47,7 @@ def is_as_asked(row: StreamRow, new: NewStream) -> bool:
     inherits = new.fork is not None
     return (
         row.fork == new.fork
-        and row.closed == new.closed
+        and new.closed in (None, row.closed)
         and _same_type(row, new, inherits)
         and (
             (row.ttl_seconds, row.expires_at) == (new.ttl_seconds, new.expires_at)

@@ -119,13 +119,14 @@ class EntryRow(NamedTuple):
 
 
 class NewStream(NamedTuple):
-    """A stream to be created, or to be found as it is asked for. `content_type` None: that of the source, or bytes."""
+    """A stream to be created, or to be found as it is asked for. `content_type` None: that of the source, or bytes.
+    `closed` None: created open, found either way."""
 
     name: str
     content_type: str | None
     ttl_seconds: int | None
     expires_at: float | None
-    closed: bool
+    closed: bool | None
     fork: Fork | None
     entries: Sequence[bytes]
 

@@ -113,7 +113,7 @@ class Streams:
         ttl_seconds: int | None = None,
         expires_at: float | None = None,
     ) -> Stream:
-        """Create a stream, or find the one that is there, if it is just like this one.
+        """Create a stream, or find the one that is there, open or closed, if it is just like this one.
 
         `content_type`: of JSON (the default), each entry is one value; of anything else, some bytes.
         `ttl_seconds`: it expires so long after the last write or read. `expires_at`: then, seconds since the epoch.
@@ -124,7 +124,7 @@ class Streams:
             check_name(name),
             _check_content_type(content_type),
             *_check_end(ttl_seconds, expires_at),
-            False,
+            None,
             None,
             (),
         )
@@ -230,7 +230,7 @@ class Stream:
             page = await self._page(after, 1)
             at = page.start
         fork = Fork(self.name, at, 0)
-        new = NewStream(check_name(name), None, *_check_end(ttl_seconds, None), False, fork, ())
+        new = NewStream(check_name(name), None, *_check_end(ttl_seconds, None), None, fork, ())
         _expect(name, await self._store.create(new))
         return Stream(self._streams, name)
 

@@ -104,7 +104,7 @@ def create(rows: Rows, now: float, new: NewStream) -> Written:
     if origin.piece is not None:
         row = _add(rows, now, row, [origin.piece])
     row = _add(rows, now, row, new.entries)
-    row = row._replace(closed=new.closed)
+    row = row._replace(closed=bool(new.closed))
     rows.update(row)
     return Written(Outcome.CREATED, row)
 
