@@ -374,8 +374,8 @@ async def test_a_stream_that_goes_on_is_handed_over_in_the_middle(store: Store, 
 
 
 async def test_a_step_is_recorded_after_what_it_has_told(store: Store) -> None:
-    """A step writes to a stream that is open around it, and its worker dies as soon as the step is recorded: the text is
-    there, for the step is not run again."""
+    """A step writes to a stream that is open around it, and its worker dies as soon as the step is recorded: the text
+    is there, for the step is not run again."""
     jobs = store.jobs()
 
     @jobs.task

@@ -276,7 +276,8 @@ class Client:
             row = await self.get(job_id)
             if row.status.final:
                 return row
-            if self._asking is None or self._asking.done():
+            # While it closes nobody begins to ask, for nobody would end that; the waiter is told of the close.
+            if self._is_open and (self._asking is None or self._asking.done()):
                 self._ask_now = asyncio.Event()
                 self._asking = asyncio.create_task(self._ask(self._ask_now), name="wait for jobs to end")
             ended: JobRow = await waiter

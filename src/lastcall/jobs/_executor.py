@@ -156,6 +156,8 @@ class Executor:
             raise cancelled or asyncio.CancelledError
         if cancelled is not None and not attempt.unwinding:
             raise cancelled
+        if cancelled is not None and attempt.task is not None:
+            attempt.task.uncancel()  # it was ours and has done its work; whoever looks must not think it swallowed
 
     def _on_ended(self, record: Record) -> None:
         if record.group is self._group and (task := record.live_task) is not None:
