@@ -15,7 +15,7 @@ import pytest
 import lastcall.asgi._body as body_module
 from lastcall import ShutdownPlan, TaskManager
 from lastcall.asgi import DurableStreams, Lastcall
-from lastcall.exceptions import BadDeclaration, InvalidPlan
+from lastcall.exceptions import BadDeclaration, EngineUnavailable, InvalidPlan
 from lastcall.jobs import Context, Jobs
 from lastcall.streams import MemoryStore, Streams
 from lastcall.streams._policy import BYTES
@@ -175,9 +175,12 @@ async def test_live_answers_end_by_themselves() -> None:
         assert events.complete and controls(events)[-1]["streamNextOffset"] == end
 
 
-async def test_a_quiet_reader_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies close what is silent; a comment comes instead, and readers do not see it as an event."""
+@pytest.mark.parametrize("look_seconds", [0.003, 60.0])
+async def test_a_quiet_reader_is_kept_alive(monkeypatch: pytest.MonkeyPatch, look_seconds: float) -> None:
+    """Proxies close what is silent; a comment comes instead, however often the stream is looked at meanwhile, and
+    readers do not see it as an event."""
     monkeypatch.setattr("lastcall.asgi._durable_reads.KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr("lastcall.streams._memory._WATCH_SECONDS", look_seconds)
     async with site() as here:
         await here.send("PUT", "s", JSON)
         reader = here.live("s", "offset=-1&live=sse")
@@ -185,6 +188,33 @@ async def test_a_quiet_reader_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> 
         assert [event["event"] for event in reader.events()] == ["control"]
         reader.leave()
         await reader.done()
+
+
+class _Away(MemoryStore):
+    """A store that goes away after so many readings."""
+
+    left = 2
+
+    async def read(self, *arguments: Any) -> Any:
+        if self.left <= 0:
+            raise EngineUnavailable("the disk is gone")
+        self.left -= 1
+        return await super().read(*arguments)
+
+
+async def test_a_store_that_goes_away_ends_its_readers_properly() -> None:
+    """In the middle of an answer of events no other status can be told; it ends, and the next request is 503."""
+    streams = Streams(_Away())
+    async with site(streams) as here:
+        await here.send("PUT", "s", JSON, body=b"[1]")
+        reader = here.live("s", "offset=-1&live=sse")
+        await reader.until(controls)
+        await here.send("POST", "s", JSON, body=b"[2]")
+        await reader.done()
+        assert reader.complete and data(reader) == [1]
+        for query in ("", "offset=-1&live=sse", "offset=-1&live=long-poll"):
+            answer = await here.look("s", query)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
 
 
 async def test_a_cut_reader_goes_on_without_a_gap() -> None:
@@ -448,7 +478,8 @@ async def test_a_jobs_log_is_written_by_its_job_alone(tmp_path: Path) -> None:
             refused = await here.send(method, f"jobs/{job.id}", JSON, body=b"1")
             assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
         assert (await here.look(f"jobs/{job.id}", "offset=garbage")).status == 400
-        assert (await here.look(f"jobs/{job.id}", f"offset={99:016d}_{0:016d}")).status == 400
+        for seq, end in ((99, 0), (1, 5)):
+            assert (await here.look(f"jobs/{job.id}", f"offset={seq:016d}_{end:016d}")).status == 400
         for nobody in ("x", "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"):
             assert (await here.look(f"jobs/{nobody}")).status == 404
         assert (await here.send("PUT", "free", JSON, body=b"[1]")).status == 201

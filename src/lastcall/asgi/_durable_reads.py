@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import random
 import re
 import time
@@ -18,12 +19,15 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from .._core._scope import current_shutdown
+from ..exceptions import LastcallError
 from ..streams._policy import is_json, media_type
 from ..streams._port import Position
 from ._durable_body import join
 from ._durable_sources import Reading, Refused, Source
 from ._durable_words import format_offset, next_cursor
 from ._types import Headers, Receive, Send
+
+logger = logging.getLogger("lastcall.asgi")
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 
@@ -70,57 +74,57 @@ def _reading_headers(reading: Reading) -> Headers:
 
 
 class _Patience:
-    """How long a live reader waits, and what ends its waiting for good."""
+    """How long a live reader waits, and what ends its waiting for good: its time, its client's leaving, the stop."""
 
-    def __init__(self, seconds: float, over: asyncio.Task[None]) -> None:
+    def __init__(self, seconds: float, ends: set[asyncio.Task[object]]) -> None:
         self._until = asyncio.get_running_loop().time() + seconds
-        self._over = over
+        self._ends = ends
 
     @property
     def is_over(self) -> bool:
-        """The reader's time is up, its client has left, or the process stops."""
-        return self._over.done() or asyncio.get_running_loop().time() >= self._until
+        """Nothing more is to be waited for."""
+        return any(end.done() for end in self._ends) or asyncio.get_running_loop().time() >= self._until
 
-    async def wait(self, changed: Callable[[], Awaitable[None]], seconds: float) -> bool:
-        """Wait for news, `seconds` at most; whether something has happened."""
-        left = max(0.0, self._until - asyncio.get_running_loop().time())
-        news = asyncio.get_running_loop().create_task(_until(changed))
+    async def wait(self, changed: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Wait for news, `seconds` at most."""
+        loop = asyncio.get_running_loop()
+        news: asyncio.Task[object] = loop.create_task(_until(changed))
         try:
-            done, _ = await asyncio.wait(
-                {news, self._over}, timeout=min(left, seconds), return_when=asyncio.FIRST_COMPLETED
+            await asyncio.wait(
+                {news, *self._ends},
+                timeout=max(0.0, min(self._until - loop.time(), seconds)),
+                return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             news.cancel()
-        return bool(done)
 
 
 @asynccontextmanager
 async def _patience(receive: Receive, seconds: float) -> AsyncIterator[_Patience]:
     """Watches the client and the stop of this call for as long as the block lasts."""
-    over = asyncio.get_running_loop().create_task(_until_over(receive))
+    loop = asyncio.get_running_loop()
+    ends: set[asyncio.Task[object]] = {
+        loop.create_task(_until_gone(receive)),
+        loop.create_task(_until(current_shutdown().wait)),
+    }
     try:
-        yield _Patience(seconds, over)
+        yield _Patience(seconds, ends)
     finally:
-        over.cancel()
+        for end in ends:
+            end.cancel()
 
 
-async def _until_over(receive: Receive) -> None:
-    leaving = asyncio.ensure_future(_until_gone(receive))
-    stop = asyncio.ensure_future(current_shutdown().wait())
-    try:
-        await asyncio.wait({leaving, stop}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        stop.cancel()
-
-
-async def _until(changed: Callable[[], Awaitable[None]]) -> None:
+async def _until(changed: Callable[[], Awaitable[object]]) -> None:
     await changed()
 
 
 async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except Exception as error:  # whatever the server's receive may raise
+        logger.debug("cannot watch for the client leaving: %r", error)
+        await asyncio.get_running_loop().create_future()
 
 
 # --- long-poll -----------------------------------------------------------------------------------------
@@ -178,34 +182,51 @@ async def stream_events(
         (b"cache-control", b"no-cache, no-store"),
         (b"x-accel-buffering", b"no"),
     ]
-    tag = reading.tag
+    position = reading.start if at is not None else reading.next
     async with _patience(receive, seconds) as patience:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        position = reading.start if at is not None else reading.next
-        last_told: tuple[Position, bool, bool] | None = None
         try:
-            while True:
-                with source.watch() as changed:
-                    reading = await source.read(position)
-                    if reading.tag != tag:
-                        break
-                    position = reading.next
-                    told = (position, reading.up_to_date, reading.at_end)
-                    if told != last_told:
-                        cursor = next_cursor(cursor, time.time(), random.random())
-                        await _send(send, _events(reading, encode, cursor))
-                        last_told = told
-                    if reading.at_end or patience.is_over:
-                        break
-                    if reading.up_to_date and not await patience.wait(changed, KEEP_ALIVE_SECONDS):
-                        await _send(send, b": keep-alive\n\n")
-        except Refused:
-            pass  # deleted, expired, or trimmed under a slow reader: it asks again, and is told
+            await _tell(source, position, reading.tag, cursor, encode, patience, send)
+        except (Refused, LastcallError) as error:
+            # Deleted, expired, trimmed under a slow reader, or the store is away: it asks again, and is told.
+            logger.debug("the events of a stream end: %s", error)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _send(send: Send, chunk: bytes) -> None:
-    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+async def _tell(
+    source: Source,
+    position: Position,
+    tag: str,
+    cursor: str | None,
+    encode: Callable[[Reading], bytes],
+    patience: _Patience,
+    send: Send,
+) -> None:
+    """Tell what is there and what comes, until the stream's end or the reader's."""
+    loop = asyncio.get_running_loop()
+    last_told: tuple[Position, bool, bool] | None = None
+    quiet_since = loop.time()
+    while True:
+        with source.watch() as changed:
+            reading = await source.read(position)
+            if reading.tag != tag:
+                return  # another stream of the same name
+            position = reading.next
+            told = (position, reading.up_to_date, reading.at_end)
+            chunk = b""
+            if told != last_told:
+                cursor = next_cursor(cursor, time.time(), random.random())
+                chunk = _events(reading, encode, cursor)
+                last_told = told
+            elif loop.time() - quiet_since >= KEEP_ALIVE_SECONDS:
+                chunk = b": keep-alive\n\n"
+            if chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                quiet_since = loop.time()
+            if reading.at_end or patience.is_over:
+                return
+            if reading.up_to_date:
+                await patience.wait(changed, quiet_since + KEEP_ALIVE_SECONDS - loop.time())
 
 
 def _events(reading: Reading, encode: Callable[[Reading], bytes], cursor: str) -> bytes:

@@ -117,6 +117,8 @@ class LogSource:
         self._log = log
 
     async def read(self, at: Position | None) -> Reading:
+        if at is not None and at.end:
+            raise Refused(400, f"the offset is not one of {self._name!r}: a job's log counts no bytes")
         try:
             if at is None:
                 page = await self._log.read(0, 0)

@@ -25,8 +25,8 @@ MAX_BYTES = 256 * 1024 * 1024
 # What an entry takes beside its data, about.
 _ENTRY_BYTES = 150
 _PRODUCER_BYTES = 300
-# An expired stream ends its readers' waits so late at most.
-_WATCH_SECONDS = 1.0
+# All news is told at once, but that a stream has expired.
+_WATCH_SECONDS = 15.0
 
 _seq = attrgetter("seq")
 
