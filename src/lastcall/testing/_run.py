@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
 from .._core._manager import TaskManager
 from ..engines.sqlite import SqliteEngine
-from ..jobs import Jobs, Worker
+from ..jobs import Engine, Jobs, Worker
 from ..jobs._attempt import Attempt
+from ..jobs._rows import ClaimRequest
 from ._clock import VirtualClock
+from ._places import Places
 
 When = Literal["before", "after", "recorded"]
 
@@ -26,11 +28,13 @@ _ROUNDS_MAX = 10_000
 
 
 class _Fault:
-    def __init__(self, when: str, step: str, times: int, error: Exception | None) -> None:
+    """What happens at a step: an error, or the death or the orderly stop of the worker."""
+
+    def __init__(self, when: str, step: str, times: int, what: Exception | Literal["crash", "drain"]) -> None:
         self.when = when
         self.step = step
         self.times = times
-        self.error = error
+        self.what = what
 
     def hits(self, when: str, key: str) -> bool:
         """Whether it happens here and now: at the step of this name, whatever its arguments."""
@@ -49,23 +53,26 @@ class JobsRun:
         self._concurrency = concurrency
         self._faults: list[_Fault] = []
         self._worker: Worker | None = None
-        self._dying: asyncio.Task[None] | None = None
+        self._upset: asyncio.Task[None] | None = None  # a crash or a restart that is under way
+        self._places: Places | None = None
 
     # --- time ------------------------------------------------------------------------------------------
 
     async def until_idle(self) -> None:
         """Run until nothing can run: every job has ended, waits, is scheduled for later, or has no task here."""
         for _ in range(_ROUNDS_MAX):
+            if self._upset is not None:
+                upset, self._upset = self._upset, None
+                await upset
             worker = self._working()
-            if self._dying is not None:
-                dying, self._dying = self._dying, None
-                await dying
             while tasks := worker._group.tasks:
                 await asyncio.wait(tasks)
+            if self._upset is not None:
+                continue
             await worker._outbox.flush(60)
             started = await worker._fetcher.claim_once()
             # By the store's word: what was claimed beside us may not have begun yet.
-            if not started and not await self.jobs.find(status="running", limit=1) and self._dying is None:
+            if not started and not await self.jobs.find(status="running", limit=1) and self._upset is None:
                 return
         raise RuntimeError(
             f"after {_ROUNDS_MAX} rounds there is still work; do jobs start each other for ever?"
@@ -77,18 +84,37 @@ class JobsRun:
         self.clock.advance(seconds)
         await self.until_idle()
 
+    async def advance_to_next(self) -> bool:
+        """Run until all is idle, let time pass until something is due, and run that. False: nothing ever is."""
+        await self.until_idle()
+        worker = self._working()
+        nothing = ClaimRequest(worker.id, 0, worker._fetcher._tasks)
+        due_in = (await self.jobs.engine.claim(nothing)).next_due_seconds
+        if due_in is None:
+            return False
+        # Beyond it by a little: a time that is due now may be so only when it has been rounded.
+        await self.advance(max(0.0, due_in) + 0.001)
+        return True
+
     # --- what goes wrong -------------------------------------------------------------------------------
 
     def fail_at(self, step: str, error: Exception, *, when: When = "before", times: int = 1) -> None:
         """Raise this error at the step of this name (its function's, or its `name=`), so many times."""
         self._faults.append(_Fault(when, step, times, error))
 
+    def drain_at(self, step: str, *, when: When = "before", times: int = 1) -> None:
+        """Stop the worker in order at the step of this name, as a deploy does, and start another one.
+
+        The step that runs ends and is recorded; at the next thing it asks for the job is handed over.
+        """
+        self._faults.append(_Fault(when, step, times, "drain"))
+
     def crash_at(self, step: str, *, when: When = "after", times: int = 1) -> None:
         """Let the worker die at the step of this name, so many times; another one then takes its jobs.
 
         `before` the step ran; `after` it ran, and before that was written (default); when it is `recorded`.
         """
-        self._faults.append(_Fault(when, step, times, None))
+        self._faults.append(_Fault(when, step, times, "crash"))
 
     async def crash(self) -> None:
         """Let the worker die now."""
@@ -126,15 +152,23 @@ class JobsRun:
             await worker.__aexit__(None, None, None)
 
     async def _probe(self, when: str, attempt: Attempt, key: str) -> None:
+        if self._places is not None and when == "before":
+            self._places.begins(attempt, key)
         fault = next((fault for fault in self._faults if fault.hits(when, key)), None)
         if fault is None:
             return
         fault.times -= 1
-        if fault.error is not None:
-            raise fault.error
-        # In a task of its own, for this one dies with the worker.
-        self._dying = asyncio.create_task(self.crash(), name="crash")
+        if isinstance(fault.what, Exception):
+            raise fault.what
+        if fault.what == "drain":
+            self._upset = asyncio.create_task(self.restart(), name="restart")
+            return
+        self._crash_soon()
         await attempt.park()
+
+    def _crash_soon(self) -> None:
+        """In a task of its own, where the one that asks dies with the worker."""
+        self._upset = asyncio.create_task(self.crash(), name="crash")
 
 
 @asynccontextmanager
@@ -150,15 +184,27 @@ async def run_jobs(
         assert await job.status() == "completed"
         await run.advance(3600)
     """
-    clock = VirtualClock() if clock is None else clock
+    async with running(jobs, concurrency, VirtualClock() if clock is None else clock) as run:
+        yield run
+
+
+@asynccontextmanager
+async def running(
+    jobs: Jobs,
+    concurrency: int,
+    clock: VirtualClock,
+    places: Callable[[JobsRun, Engine], Engine] | None = None,
+) -> AsyncIterator[JobsRun]:
+    """`run_jobs`, on an engine that `places` may put something around."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lastcall-test-"))
         engine = SqliteEngine(str(Path(folder) / "jobs.db"), synchronous="off", clock=clock)
-        before = jobs._client.use(engine)
+        manager = TaskManager(name="test")
+        run = JobsRun(jobs, manager, clock, concurrency)
+        before = jobs._client.use(engine if places is None else places(run, engine))
         stack.callback(jobs._client.use, before)
         await stack.enter_async_context(jobs)
-        manager = await stack.enter_async_context(TaskManager(name="test"))
-        run = JobsRun(jobs, manager, clock, concurrency)
+        await stack.enter_async_context(manager)
         await run._start()
         stack.push_async_callback(run._stop)
         yield run
