@@ -19,7 +19,7 @@ THIRD_PARTY = {
     "lastcall.otel": {"opentelemetry"},
     "lastcall.prometheus": {"prometheus_client"},
     "lastcall.demo": {"fastapi", "pydantic", "pydantic_ai", "rich", "uvicorn"},
-    "lastcall.cli": {"rich", "typer", "uvicorn"},
+    "lastcall.cli": {"rich", "typer", "uvicorn", "yaml"},
 }
 
 MODULES = modules()

@@ -5,12 +5,20 @@ General layout:
     _app.py      the command line: options, help, version
     _demo.py     ``lastcall demo``: the service, the terminal and the signals together
     _render.py   the report for people, drawn with rich
+    _serve.py    ``lastcall serve``: uvicorn, with the settings that _fit.py chooses
     _worker.py   ``lastcall worker``: runs an app's jobs until it is told to stop
+    _drain.py    ``lastcall drain``: asks a process to drain, and follows it
+    doctor/      what ``lastcall doctor`` knows, checks and tells; _doctor.py is the command
     _jobs.py     ``lastcall jobs``: the options of its commands
     _inspect.py  what these do with a store
     _ids.py      whole ids from abbreviated ones
     _tables.py   jobs for people, drawn with rich
-    _load.py     from what was typed to a Jobs
+    _streams.py  ``lastcall streams``: the options of its commands
+    _tail.py     follows a log, from a store or a process; _typist.py shows its text
+    _remote.py   the HTTP face of a running process
+    _load.py     from what was typed to a Jobs or an app; _find.py: where lastcall is in it
+    _schema.py   which version a store's schema has
+    _listen.py   a socket, before anything else begins
     _say.py      answers on one output, one line about trouble on the other
 """
 
@@ -19,7 +27,18 @@ from __future__ import annotations
 import sys
 
 _EXTRAS = frozenset(
-    {"cronsim", "fastapi", "pydantic", "pydantic_core", "rich", "starlette", "typer", "uuid_utils", "uvicorn"}
+    {
+        "cronsim",
+        "fastapi",
+        "pydantic",
+        "pydantic_core",
+        "rich",
+        "starlette",
+        "typer",
+        "uuid_utils",
+        "uvicorn",
+        "yaml",
+    }
 )
 
 

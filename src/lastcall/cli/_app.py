@@ -313,3 +313,89 @@ def drain(
     from lastcall.cli._drain import run_drain
 
     raise typer.Exit(run_drain(url, pid, timeout=timeout, as_json=as_json, headers=header or []))
+
+
+@app.command()
+def doctor(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The module and the name of the app, such as app:app. It is imported, and not started.",
+            metavar="MODULE:ATTRIBUTE",
+        ),
+    ],
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="COMMAND",
+            help="How it is served, such as 'uvicorn --workers 2 --timeout-graceful-shutdown 20'.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, metavar="N", help="How many of them.", show_default=False),
+    ] = None,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--manifest",
+            metavar="FILE",
+            help="A Kubernetes manifest, rendered; may be given several times.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            "--jobs",
+            metavar="MODULE:ATTRIBUTE",
+            help="The jobs whose store is looked at, such as app:jobs. Without it: those given to install.",
+            show_default=False,
+        ),
+    ] = None,
+    kill_after: Annotated[
+        float | None,
+        typer.Option(
+            "--kill-after",
+            min=0,
+            metavar="SECONDS",
+            help="The time from SIGTERM to SIGKILL, where no manifest says it. Without it: the environment variable "
+            "LASTCALL_KILL_AFTER_SECONDS.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")
+    ] = False,
+) -> None:
+    """Say what will go wrong at the next deploy, and why.
+
+    Compares the app's shutdown plan with the limits of its server and of Kubernetes, and looks into the store of its
+    jobs. Each finding has a stable code, its figures, and what to change. Nothing is started, and nothing changed.
+
+    Exit code:
+
+    - 0 when nothing was found that will go wrong; there may be warnings and notes
+    - 1 when something was
+    - 2 when the app, an option or a file cannot be used
+    """
+    # Not at the top: it takes a while to load, and `--help` needs none of it.
+    from lastcall.cli._doctor import run_doctor
+
+    try:
+        code = run_doctor(
+            target,
+            command=command,
+            workers=workers,
+            manifests=manifest or [],
+            jobs_target=jobs,
+            kill_after=kill_after,
+            strict=strict,
+            as_json=as_json,
+        )
+    except Unusable as error:
+        complain(str(error), error.details)
+        code = 2
+    raise typer.Exit(code)
