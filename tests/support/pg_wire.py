@@ -118,6 +118,36 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+class _End:
+    """One end of a connection. What is being read goes on being read when nobody waits for it any more."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._reader, self._writer = streams
+        self._reading: asyncio.Task[tuple[bytes, bytes]] | None = None
+
+    def reading(self) -> asyncio.Task[tuple[bytes, bytes]]:
+        if self._reading is None:
+            self._reading = asyncio.create_task(_read_message(self._reader))
+        return self._reading
+
+    def read(self) -> tuple[bytes, bytes]:
+        """The message that has been read."""
+        assert self._reading is not None
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    def write(self, kind: bytes, body: bytes) -> None:
+        self._writer.write(_message(kind, body))
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+            if not self._reading.cancelled():
+                self._reading.exception()
+        self._writer.close()
+
+
 @asynccontextmanager
 async def transaction_pooler(url: str, servers: int = 3) -> AsyncIterator[str]:
     """A pooler in transaction mode, as PgBouncer is: each transaction meets the next of its server connections.
@@ -125,58 +155,80 @@ async def transaction_pooler(url: str, servers: int = 3) -> AsyncIterator[str]:
     It refuses parameters of a session that it cannot keep, and makes up the process number that a client is told.
     """
     connections = [await _server_connection(url) for _ in range(servers)]
-    free: asyncio.Queue[int] = asyncio.Queue()
-    for number in range(servers):
-        free.put_nowait(number)
+    free: asyncio.Queue[_End] = asyncio.Queue()
+    for server, _ in connections:
+        free.put_nowait(server)
     numbers = itertools.count(1)
 
-    async def handle(client: Streams) -> None:
-        parameters = await _startup(client)
+    async def handle(streams: Streams) -> None:
+        parameters = await _startup(streams)
+        client = _End(streams)
         extra = parameters.keys() - {"user", "database", "client_encoding", "application_name"}
         if extra:
             words = f"unsupported startup parameter: {sorted(extra)[0]}"
-            client[1].write(_message(b"E", f"SFATAL\0C08P01\0M{words}\0\0".encode()))
+            client.write(b"E", f"SFATAL\0C08P01\0M{words}\0\0".encode())
             return
-        hello = connections[0][1]
-        client[1].write(
-            hello + _message(b"K", struct.pack("!ii", 900_000 + next(numbers), 1)) + _message(b"Z", b"I")
-        )
-        while True:
-            first = await _read_message(client[0])
-            number = await free.get()
-            try:
-                if not await _transaction(client, connections[number][0], first):
+        for kind, body in connections[0][1]:
+            client.write(kind, body)
+        client.write(b"K", struct.pack("!ii", 900_000 + next(numbers), 1))
+        client.write(b"Z", b"I")
+        try:
+            while True:
+                await asyncio.wait([client.reading()])
+                server = await free.get()
+                ended = False
+                try:
+                    ended = await _transaction(client, server)
+                finally:
+                    if not ended:
+                        await _roll_back(server)
+                    free.put_nowait(server)
+                if not ended:
                     return
-            finally:
-                free.put_nowait(number)
+        finally:
+            await client.close()
 
     async with _serving(handle) as port:
-        try:
-            yield _through(url, port)
-        finally:
-            for server, _ in connections:
-                server[1].close()
+        yield _through(url, port)
+    for server, _ in connections:
+        await server.close()
 
 
-async def _transaction(client: Streams, server: Streams, first: tuple[bytes, bytes]) -> bool:
-    """From a client's first message to the end of the transaction. False: the client has left."""
-    kind, body = first
+async def _transaction(client: _End, server: _End) -> bool:
+    """From a client's first message, which has been read, to the end of the transaction. False: it has left."""
+    unanswered = 0
     while True:
-        if kind == b"X":
-            return False
-        server[1].write(_message(kind, body))
-        if kind in (b"Q", b"S"):
-            while True:
-                answer, content = await _read_message(server[0])
-                client[1].write(_message(answer, content))
-                if answer == b"Z":
-                    break
-            if content == b"I":
+        done, _ = await asyncio.wait(
+            [client.reading(), server.reading()], return_when=asyncio.FIRST_COMPLETED
+        )
+        if client.reading() in done:
+            kind, body = client.read()
+            if kind == b"X":
+                return False
+            unanswered += kind in (b"Q", b"S")
+            server.write(kind, body)
+        if server.reading() in done:
+            kind, body = server.read()
+            client.write(kind, body)
+            unanswered -= kind == b"Z"
+            if kind == b"Z" and body == b"I" and not unanswered:
                 return True
-        kind, body = await _read_message(client[0])
 
 
-async def _server_connection(url: str) -> tuple[Streams, bytes]:
+async def _roll_back(server: _End) -> None:
+    """Its client has left in the middle, perhaps."""
+    server.write(b"Q", b"ROLLBACK\0")
+    while True:
+        await asyncio.wait([server.reading()])
+        kind, body = server.read()
+        if kind == b"C" and body == b"ROLLBACK\0":
+            break
+    while kind != b"Z":
+        await asyncio.wait([server.reading()])
+        kind, body = server.read()
+
+
+async def _server_connection(url: str) -> tuple[_End, list[tuple[bytes, bytes]]]:
     """A connection to the server, and what it told of itself."""
     server = await asyncio.open_connection(*_place(url))
     parts = urlsplit(url)
@@ -187,14 +239,14 @@ async def _server_connection(url: str) -> tuple[Streams, bytes]:
     }
     words = "".join(f"{name}\0{value}\0" for name, value in names.items()).encode() + b"\0"
     server[1].write(struct.pack("!ii", len(words) + 8, 196608) + words)
-    hello = b""
+    hello: list[tuple[bytes, bytes]] = []
     while True:
         kind, body = await _read_message(server[0])
         assert kind != b"E", body
         if kind in (b"R", b"S"):
-            hello += _message(kind, body)
+            hello.append((kind, body))
         if kind == b"Z":
-            return server, hello
+            return _End(server), hello
 
 
 async def _startup(client: Streams) -> dict[str, str]:
@@ -203,7 +255,7 @@ async def _startup(client: Streams) -> dict[str, str]:
         rest = await client[0].readexactly(length - 8)
         if code == 196608:
             words = rest.decode().split("\0")
-            return dict(zip(words[::2], words[1::2], strict=False)) if words else {}
+            return {name: value for name, value in zip(words[::2], words[1::2], strict=False) if name}
         client[1].write(b"N")  # no TLS here
 
 

@@ -12,6 +12,7 @@ General layout:
     _leases       who is dead, also when the server's clock jumps
     _store        what verbs work with, and the order of their locks
     _submit _claim _ends _waits _limits _steps _outside _workers _transact    the verbs that write
+    _log          the logs of jobs: appended, numbered, trimmed
     _claims       a claim from its question to its answer, also when that was lost
     _finishes     the same for the ends of attempts
     _reads        the verbs that read

@@ -17,9 +17,12 @@ import random
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ...jobs._events import size_of, status_event
 from ...jobs._rows import Claimed, ClaimRequest, TaskLimits
+from ...jobs._state import JobStatus
 from ._clock import NOW
 from ._limits import Bucket, bucket, enqueue, take_tokens
+from ._log import Head, trim
 from ._store import Store
 from ._waits import wake_due
 
@@ -30,7 +33,7 @@ _ASK_SOON_SECONDS = 0.02
 _NEXT_DUE = """least((SELECT min(due_at) FROM lastcall.job WHERE status = 'scheduled'),
     (SELECT min(due_at) FROM lastcall.wait WHERE due_at IS NOT NULL))"""
 # $1 now, $2 worker, $3 claim, $4 tasks, $5 versions, $6 room of each task, $7 limit, $8 queues, $9 whatever is due,
-# $10 whether there are suspects or not
+# $10 whether there are suspects or not, $11 what is told of every attempt but a job's first, $12 its size
 _LANES = """lanes AS MATERIALIZED (SELECT lane.*, known.room FROM lastcall.lane
     JOIN unnest($4::text[], $5::text[], $6::int[]) AS known (task, version, room)
     ON lane.task = known.task AND lane.version = known.version
@@ -48,8 +51,11 @@ _CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS du
         AND ($10::bool OR NOT (SELECT suspects FROM moment))),
     best AS MATERIALIZED (SELECT * FROM found WHERE place <= room ORDER BY priority DESC, n LIMIT $7::int),
     taken AS (UPDATE lastcall.job SET status = 'running', attempt = attempt + 1, worker = $2, claim = $3::bigint,
-        started_at = (SELECT now FROM moment) FROM best WHERE job.n = best.n
-        RETURNING job.*, best.queue, best.task, best.version)
+        started_at = (SELECT now FROM moment), last_seq = last_seq + (attempt > 0)::int,
+        log_bytes = log_bytes + CASE WHEN attempt > 0 THEN $12::bigint ELSE 0 END FROM best WHERE job.n = best.n
+        RETURNING job.*, best.queue, best.task, best.version),
+    told AS (INSERT INTO lastcall.event (job, seq, attempt, at, type, data, upto)
+        SELECT n, last_seq, attempt, started_at, 'status', $11, log_bytes FROM taken WHERE attempt > 1)
     SELECT moment.now, moment.suspects, moment.due_at AS next_due_at, EXISTS (SELECT FROM me) AS joined, taken.*,
         taken.attempt > 1 AND EXISTS (SELECT FROM lastcall.step WHERE step.job = taken.n) AS has_steps
     FROM moment LEFT JOIN taken ON true ORDER BY taken.priority DESC, taken.n"""
@@ -198,9 +204,10 @@ async def _take(store: Store, call: Call, terms: _Terms, *, suspect: bool = Fals
     tasks, versions = [task for task, _ in request.tasks], [version for _, version in request.tasks]
     queues = None if request.queues is None else list(request.queues)
     room = [max(0, min(rooms.get(task, limit), limit)) for task in tasks]
+    told = status_event(JobStatus.RUNNING, worker=request.worker_id)
     rows = await store.rows(
         _CLAIM_SUSPECT if suspect else _CLAIM_BEST, store.now, request.worker_id, call.number, tasks, versions,
-        room, limit, queues, terms.anyhow, terms.beside_suspects,
+        room, limit, queues, terms.anyhow, terms.beside_suspects, told.data, size_of(told),
     )  # fmt: skip
     first = rows[0]
     now, next_due_at = first["now"], first["next_due_at"]
@@ -208,7 +215,9 @@ async def _take(store: Store, call: Call, terms: _Terms, *, suspect: bool = Fals
         return Step([], None, due=True)
     if first["suspects"] and not terms.beside_suspects:
         return Step([], None, suspects=True)
-    jobs = [_claimed(row) for row in rows if row["n"] is not None]
+    taken = [row for row in rows if row["n"] is not None]
+    await trim(store, [_head(row, size_of(told)) for row in taken if row["attempt"] > 1])
+    jobs = [_claimed(row) for row in taken]
     seconds = None if next_due_at is None else max(0.0, next_due_at - now)
     if first["joined"] and not suspect and len(jobs) < limit:
         free = [known for known in request.tasks if rooms.get(known[0], limit) >= limit]
@@ -227,6 +236,18 @@ async def _is_left(store: Store, left: str, request: ClaimRequest, known: Iterab
 
 def _sooner(first: float | None, second: float | None) -> float | None:
     return min((seconds for seconds in (first, second) if seconds is not None), default=None)
+
+
+def _head(row: Any, size: int) -> Head:
+    size_before = row["log_bytes"] - size
+    return Head(
+        row["n"],
+        row["last_seq"],
+        size_before,
+        row["log_bytes"],
+        row["log_max_bytes"],
+        row["log_max_age_seconds"],
+    )
 
 
 def _claimed(row: Any) -> Claimed:

@@ -21,6 +21,7 @@ from ..._core._roster import logger
 from ...exceptions import EngineUnavailable
 from .._outage import Outage
 from ._driver import Address, Connection, Kind, connect, kind_of, refuses_settings, translated
+from ._log import write_told
 from ._pool import Pool
 from ._schema import migrate
 from ._store import Store, Terms, TryAgain
@@ -178,6 +179,7 @@ class Database:
             store = Store(connection, self._terms, again=again)
             await store.begin()
             answer = await work(store)
+            await write_told(store)
             await self._commit(connection, answer)
             return _Try(answer)
         except _Doubt as doubt:

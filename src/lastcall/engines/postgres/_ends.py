@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ...jobs._events import FAILED, LOST, WAKE, size_of, status_event
 from ...jobs._policy import Loss, after_loss
 from ...jobs._rows import (
     AttemptEnd,
@@ -28,20 +29,27 @@ from ...jobs._rows import (
 from ...jobs._state import AttemptOutcome, JobStatus
 from ._clock import NOW
 from ._limits import release, requeue
+from ._log import Head, trim
 from ._store import Store
 from ._waits import begin, drop_waits, wake_parents
 
 _COMPLETED = JobStatus.COMPLETED
+_TOLD_COMPLETED = status_event(_COMPLETED)
 
-# All of them or none: `tied` jobs, and attempts that were lost, are for the transaction.
+# Their logs are to tell of it, where there are any. All of them or none: `tied` jobs, and attempts that were lost, are
+# for the transaction.
 _COMPLETE_ALL = f"""WITH mine AS MATERIALIZED (SELECT job.n, job.tied, ends.result FROM lastcall.job
     JOIN unnest($3::text[], $4::int[], $5::text[]) AS ends (id, attempt, result)
     ON job.id = ends.id AND job.attempt = ends.attempt
     WHERE job.status = 'running' ORDER BY job.n FOR UPDATE OF job),
     done AS (UPDATE lastcall.job SET status = 'completed', suspect = false, result = mine.result, ended_at = {NOW},
-    expires_at = {NOW} + coalesce(retention_seconds, $2::float8) FROM mine WHERE job.n = mine.n
-    AND (SELECT count(*) = cardinality($3::text[]) AND NOT bool_or(tied) FROM mine) RETURNING 1)
-    SELECT count(*) FROM done"""
+    expires_at = {NOW} + coalesce(retention_seconds, $2::float8), last_seq = last_seq + (last_seq > 0)::int,
+    log_bytes = log_bytes + CASE WHEN last_seq > 0 THEN $7::bigint ELSE 0 END FROM mine WHERE job.n = mine.n
+    AND (SELECT count(*) = cardinality($3::text[]) AND NOT bool_or(tied) FROM mine) RETURNING job.*),
+    told AS (INSERT INTO lastcall.event (job, seq, attempt, at, type, data, upto)
+    SELECT n, last_seq, attempt, {NOW}, 'status', $6, log_bytes FROM done WHERE last_seq > 0)
+    SELECT n, last_seq, log_bytes - $7::bigint AS log_bytes_before, log_bytes, log_max_bytes, log_max_age_seconds
+    FROM done"""
 # After a lost answer: those that this very attempt has completed.
 _COMPLETED_BY = """SELECT count(*) FROM lastcall.job JOIN unnest($1::text[], $2::int[]) AS ends (id, attempt)
     ON job.id = ends.id AND job.attempt = ends.attempt WHERE job.status = 'completed'"""
@@ -52,7 +60,7 @@ _ENDED_SO = """SELECT ends.at - 1, job.status, coalesce(attempt.outcome, job.sta
     LEFT JOIN lastcall.attempt ON attempt.job = job.n AND attempt.attempt = ends.attempt
     WHERE attempt.job IS NOT NULL OR (job.attempt = ends.attempt AND job.status = 'completed')"""
 _COMPLETE = """UPDATE lastcall.job SET status = 'completed', suspect = false, result = $2, ended_at = $3,
-    expires_at = $3 + coalesce(retention_seconds, $4::float8) WHERE n = $1"""
+    expires_at = $3 + coalesce(retention_seconds, $4::float8) WHERE n = $1 RETURNING last_seq"""
 _RUNNING = """SELECT n, id, attempt, worker, started_at, cancel_reason, limit_key, failures, lost, lost_in_a_row,
     steps_at_last_loss, max_lost, max_attempts FROM lastcall.job"""
 _BY_FENCE = _RUNNING + " WHERE id = $1 AND attempt = $2 AND status = 'running'"
@@ -140,7 +148,13 @@ async def complete_all(store: Store, ends: Sequence[AttemptEnd]) -> bool:
     if store.again and await store.value(_COMPLETED_BY, ids, attempts) == len(ends):
         return True
     retention = store.terms.retention_seconds
-    return bool(await store.value(_COMPLETE_ALL, store.now, retention, ids, attempts, results) == len(ends))
+    size = size_of(_TOLD_COMPLETED)
+    done = await store.rows(
+        _COMPLETE_ALL, store.now, retention, ids, attempts, results, _TOLD_COMPLETED.data, size
+    )
+    heads = [Head(*row) for row in done]
+    await trim(store, [head for head in heads if head.seq > 0])
+    return len(done) == len(ends)
 
 
 async def ended_so(store: Store, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
@@ -176,7 +190,9 @@ async def _finish_one(store: Store, end: AttemptEnd) -> JobStatus | None:
     job = Running(*row)
     if not isinstance(end.outcome, Completed):
         return await _end_attempt(store, job, decide(end.outcome, job.cancel_reason))
-    await store.rows(_COMPLETE, job.n, end.outcome.result, store.now, store.terms.retention_seconds)
+    retention = store.terms.retention_seconds
+    if await store.value(_COMPLETE, job.n, end.outcome.result, store.now, retention):
+        store.tell(job.n, job.attempt, _TOLD_COMPLETED)
     await release(store, job.limit_key)
     await ended(store, [job.id])
     return _COMPLETED
@@ -189,21 +205,30 @@ async def _end_attempt(store: Store, job: Running, ending: Ending) -> JobStatus:
     match ending.status:
         case JobStatus.QUEUED:
             await requeue(store, job.n)
+            _tell(store, job, JobStatus.QUEUED, ending.reason)
         case JobStatus.SCHEDULED:
             await store.rows(_SCHEDULE, job.n, store.now + ending.retry_in_seconds)
+            _tell(store, job, JobStatus.SCHEDULED, FAILED)
             await release(store, job.limit_key)
         case JobStatus.WAITING:
             await store.rows(_WAIT, job.n)
             if await begin(store, job.n, ending.waits):
                 await requeue(store, job.n)
+                _tell(store, job, JobStatus.QUEUED, WAKE)
                 return JobStatus.QUEUED
+            _tell(store, job, JobStatus.WAITING)
             await release(store, job.limit_key)
         case final:
             # The first reason stays, and an error that would have been retried is not the job's.
             reason = ending.reason if ending.outcome is AttemptOutcome.CANCELLED else None
             error = None if final is JobStatus.CANCELLED and ending.charged else ending.error
-            await end_job(store, job.n, job.id, job.limit_key, final, job.cancel_reason or reason, error)
+            kept = job.cancel_reason or reason
+            await end_job(store, job.n, job.id, job.limit_key, final, kept, error, attempt=job.attempt)
     return ending.status
+
+
+def _tell(store: Store, job: Running, status: JobStatus, reason: str | None = None) -> None:
+    store.tell(job.n, job.attempt, status_event(status, reason))
 
 
 async def hand_over_all(store: Store, worker_id: str) -> int:
@@ -249,9 +274,13 @@ async def _lose(store: Store, job: Running) -> JobStatus:
     await store.rows(_LOSE, job.n, after.lost_in_a_row, steps, after.suspect)
     if after.status is JobStatus.QUEUED:
         await requeue(store, job.n)
+        _tell(store, job, JobStatus.QUEUED, LOST)
     else:
         error = None if after.why is None else _lost_error(after.why)
-        await end_job(store, job.n, job.id, job.limit_key, after.status, job.cancel_reason, error)
+        reason, attempt = job.cancel_reason, job.attempt
+        await end_job(
+            store, job.n, job.id, job.limit_key, after.status, reason, error, attempt=attempt, why=LOST
+        )
     return after.status
 
 
@@ -270,8 +299,13 @@ async def end_job(
     status: JobStatus,
     cancel_reason: str | None = None,
     error: str | None = None,
+    *,
+    attempt: int = 0,
+    why: str | None = None,
 ) -> None:
-    """Failed or cancelled, for good: written down, with all that an end sets in motion."""
+    """Failed or cancelled, for good: written down, with all that an end sets in motion. `attempt`: the one that ended
+    with it, if any; `why`: what is told of a failure."""
+    store.tell(n, attempt, status_event(status, cancel_reason if status is JobStatus.CANCELLED else why))
     await store.rows(_END, n, status, error, cancel_reason, store.now, store.terms.retention_seconds)
     await release(store, limit_key)
     await ended(store, [id])

@@ -47,8 +47,8 @@ from ._finishes import Finishes
 from ._hints import Hints
 from ._leases import Leases
 from ._outside import Cancel, Send, ask_to_cancel, cancel, prune, purge, retry, send
-from ._steps import Append, Step, append_events, different_steps, of_different_jobs, record_steps
-from ._store import Store, Terms, Texts
+from ._steps import Append, Step, all_completed, append_events, different_steps, record_steps
+from ._store import Terms, Texts
 from ._submit import Tick, add_lanes, fire, is_plain, lanes_of, submit_carefully, submit_plain
 from ._transact import CallersError, Transact, transact
 from ._workers import any_orphan, bury, cancel_requests, find_dead, join, renew, resign
@@ -309,18 +309,7 @@ class PostgresEngine:
         return await self._appends.add(Append(job_id, attempt, events))
 
     async def _append_events(self, calls: Sequence[Append]) -> list[int | None]:
-        database = self._database_of_calls()
-        rounds = of_different_jobs(calls)
-
-        async def append(store: Store) -> list[int | None]:
-            answers: list[int | None] = [None] * len(calls)
-            for places in rounds:
-                last = await append_events(store, [calls[place] for place in places])
-                for place, seq in zip(places, last, strict=True):
-                    answers[place] = seq
-            return answers
-
-        answers = await database.transact(append)
+        answers = await self._database_of_calls().transact(lambda store: append_events(store, calls))
         self._hints.written()
         return answers
 
@@ -344,10 +333,12 @@ class PostgresEngine:
 
     async def _record_steps(self, calls: Sequence[Step]) -> list[bool]:
         database = self._database_of_calls()
+        # Written again, a failed step would be told again; a completed one would not.
+        write = database.write if all_completed(calls) else database.transact
         batches = [calls] if different_steps(calls) else [[call] for call in calls]
         answers = []
         for batch in batches:
-            answers += await database.write(lambda store, batch=batch: record_steps(store, batch))  # type: ignore[misc]
+            answers += await write(lambda store, batch=batch: record_steps(store, batch))  # type: ignore[misc]
         self._hints.written()
         return answers
 

@@ -32,7 +32,7 @@ class Leases:
 
     def __init__(self) -> None:
         self._wall = 0.0
-        self._monotonic: float | None = None
+        self._read: tuple[float, float] | None = None  # when: asked and answered
         self._jumped_at: float | None = None
         self._watched: dict[
             str, tuple[float, float]
@@ -40,12 +40,12 @@ class Leases:
 
     def observe(self, wall: float, asked: float, answered: float) -> None:
         """The server's clock read `wall` at a moment between our own `asked` and `answered`."""
-        if self._monotonic is not None:
-            early = self._wall + asked - self._monotonic - _TOLERANCE_SECONDS
-            late = self._wall + answered - self._monotonic + _TOLERANCE_SECONDS
-            if not early <= wall <= late:
+        if self._read is not None:
+            shortest, longest = asked - self._read[1], answered - self._read[0]
+            passed = wall - self._wall
+            if not shortest - _TOLERANCE_SECONDS <= passed <= longest + _TOLERANCE_SECONDS:
                 self._jumped_at = wall
-        self._wall, self._monotonic = wall, answered
+        self._wall, self._read = wall, (asked, answered)
 
     def dead(
         self, leases: list[Lease], wall: float, monotonic: float, here: ProcessIdentity

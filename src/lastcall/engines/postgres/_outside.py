@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..._core._state import StopReason
+from ...jobs._events import RETRY, status_event
 from ...jobs._state import CancelOutcome, JobStatus
 from ._clock import NOW
 from ._ends import end_job
@@ -89,6 +90,7 @@ async def retry(store: Store, job_id: str) -> JobStatus | None:
     await store.rows(_RESET, job.n)
     await enqueue(store, job.n, job.limit_key)
     await take_back_end(store, job_id)
+    store.tell(job.n, 0, status_event(JobStatus.QUEUED, RETRY))
     return JobStatus.QUEUED
 
 

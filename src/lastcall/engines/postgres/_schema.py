@@ -50,6 +50,9 @@ _VERSION_1 = (
         max_attempts int NOT NULL,
         limit_count int,
         last_seq int NOT NULL DEFAULT 0,
+        log_bytes bigint NOT NULL DEFAULT 0,
+        log_max_bytes bigint,
+        log_max_age_seconds float8,
         held bool NOT NULL DEFAULT false,
         tied bool NOT NULL DEFAULT false,
         suspect bool NOT NULL DEFAULT false,
@@ -87,9 +90,10 @@ _VERSION_1 = (
         n bigint GENERATED ALWAYS AS IDENTITY, job bigint NOT NULL, key text COLLATE "C" NOT NULL,
         status text COLLATE "C" NOT NULL, policy text NOT NULL, main bool NOT NULL, attempt int NOT NULL,
         started_at float8 NOT NULL, ended_at float8, value text, error text, PRIMARY KEY (job, key)) {_APPENDED}""",
+    # `upto`: how many bytes the log has had up to and including this entry, so that nobody adds anything up.
     f"""CREATE TABLE lastcall.event (
-        job bigint NOT NULL, seq int NOT NULL, attempt int NOT NULL, at float8 NOT NULL, step text, type text NOT NULL,
-        data text NOT NULL, PRIMARY KEY (job, seq)) {_APPENDED}""",
+        job bigint NOT NULL, upto bigint NOT NULL, at float8 NOT NULL, seq int NOT NULL, attempt int NOT NULL,
+        step text, type text NOT NULL, data text NOT NULL, PRIMARY KEY (job, seq)) {_APPENDED}""",
     # Messages that came before anybody waited for them.
     """CREATE TABLE lastcall.message (
         n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, job bigint NOT NULL, name text COLLATE "C" NOT NULL,

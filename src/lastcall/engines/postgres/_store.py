@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ...jobs._processes import ProcessIdentity
+from ...jobs._rows import NewEvent
 from ._clock import NOW, Clock
 from ._driver import Connection
 from ._leases import Leases
@@ -43,6 +44,14 @@ class Lane(NamedTuple):
     queue: str
     task: str
     version: str
+
+
+class Entry(NamedTuple):
+    """Something to be appended to a job's log. `attempt` 0: outside of one."""
+
+    n: int
+    attempt: int
+    event: NewEvent
 
 
 class TryAgain(Exception):
@@ -88,6 +97,7 @@ class Store:
         self.now: Any = None if terms.clock is None else terms.clock.wall()
         self._texts = terms.texts
         self._wrap = wrap
+        self.told: list[Entry] = []
         self._keys: set[str] = set()
         self._jobs: set[int] = set()
 
@@ -96,6 +106,10 @@ class Store:
         await self.connection.execute("BEGIN")
         self._wrap = False
         self.now = await self.value(_TIME, self.now)
+
+    def tell(self, n: int, attempt: int, event: NewEvent) -> None:
+        """Append to a job's log before the commit (see `_log`)."""
+        self.told.append(Entry(n, attempt, event))
 
     # --- statements ------------------------------------------------------------------------------------
 

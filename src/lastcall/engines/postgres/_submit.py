@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...exceptions import KeyConflict
-from ...jobs._rows import NewJob, Submitted
+from ...jobs._rows import DEFAULT_LOG_MAX_BYTES, NewJob, Submitted
 from ...jobs._state import JobStatus
 from ._clock import NOW
 from ._driver import violated
@@ -33,14 +33,17 @@ _INSERT_PLAIN = f"""INSERT INTO lastcall.job
     $10::text[]) WITH ORDINALITY AS new (id, queue, task, version, priority, max_lost, max_attempts, options, args, at)
     ORDER BY new.at"""
 _INSERT = f"""INSERT INTO lastcall.job (id, lane, status, priority, max_lost, max_attempts, created_at, options, args,
-    due_at, retention_seconds, parent_id, labels, key, key_task, limit_key, limit_count, held, tied)
+    due_at, retention_seconds, parent_id, labels, key, key_task, limit_key, limit_count, log_max_bytes,
+    log_max_age_seconds, held, tied)
     SELECT new.id, {_LANE}, new.status, new.priority, new.max_lost, new.max_attempts, $1, new.options, new.args,
     new.due_at, new.retention, new.parent_id, new.labels, new.key, CASE WHEN new.key IS NOT NULL THEN new.task END,
-    new.limit_key, new.limit_count, new.held, new.limit_key IS NOT NULL
+    new.limit_key, new.limit_count, new.log_max_bytes, new.log_max_age, new.held, new.limit_key IS NOT NULL
     FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::text[],
     $10::text[], $11::text[], $12::float8[], $13::float8[], $14::text[], $15::text[], $16::text[], $17::text[],
-    $18::int[], $19::bool[]) WITH ORDINALITY AS new (id, queue, task, version, priority, max_lost, max_attempts,
-    options, args, status, due_at, retention, parent_id, labels, key, limit_key, limit_count, held, at)
+    $18::int[], $19::bigint[], $20::float8[], $21::bool[])
+    WITH ORDINALITY AS new (id, queue, task, version, priority, max_lost, max_attempts,
+    options, args, status, due_at, retention, parent_id, labels, key, limit_key, limit_count, log_max_bytes,
+    log_max_age, held, at)
     ORDER BY new.at ON CONFLICT (key, key_task) WHERE key IS NOT NULL DO NOTHING RETURNING id"""
 _BY_KEY = """SELECT job.key_task, job.key, job.id, job.status, job.args FROM lastcall.job
     JOIN unnest($1::text[], $2::text[]) AS asked (task, key) ON job.key_task = asked.task AND job.key = asked.key"""
@@ -49,7 +52,7 @@ _TICK = """INSERT INTO lastcall.schedule AS there (name, last_tick) VALUES ($1, 
     ON CONFLICT (name) DO UPDATE SET last_tick = excluded.last_tick WHERE excluded.last_tick > there.last_tick
     RETURNING 1"""
 
-_NONE = (None,) * 7
+_NONE = (None,) * 8
 
 
 class Tick(NamedTuple):
@@ -62,16 +65,9 @@ class Tick(NamedTuple):
 
 def is_plain(job: NewJob) -> bool:
     """Whether nothing but the job itself must be looked at or written."""
-    given = (
-        job.key,
-        job.limit_key,
-        job.labels,
-        job.delay_seconds,
-        job.due_at,
-        job.parent_id,
-        job.retention_seconds,
-    )
-    return given == _NONE
+    given = (job.key, job.limit_key, job.labels, job.delay_seconds, job.due_at, job.parent_id,
+             job.retention_seconds, job.log_max_age_seconds)  # fmt: skip
+    return given == _NONE and job.log_max_bytes == DEFAULT_LOG_MAX_BYTES
 
 
 def lanes_of(jobs: Sequence[NewJob]) -> set[Lane]:
@@ -188,7 +184,8 @@ async def _insert(store: Store, jobs: Sequence[NewJob]) -> None:
         rows.append(
             (job.id, job.queue, job.task, job.version, job.priority, job.max_lost, job.max_attempts, job.options,
              job.args, _QUEUED if due_at is None else _SCHEDULED, due_at, job.retention_seconds, job.parent_id,
-             job.labels, job.key, job.limit_key, job.limit, held)
+             job.labels, job.key, job.limit_key, job.limit,
+             None if job.log_max_bytes == DEFAULT_LOG_MAX_BYTES else job.log_max_bytes, job.log_max_age_seconds, held)
         )  # fmt: skip
     try:
         written = await store.rows(_INSERT, store.now, *map(list, zip(*rows, strict=True)))

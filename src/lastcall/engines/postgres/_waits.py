@@ -16,8 +16,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ...jobs._events import WAKE, status_event
 from ...jobs._rows import Wait
-from ...jobs._state import StepPolicy, StepStatus, WaitKind
+from ...jobs._state import JobStatus, StepPolicy, StepStatus, WaitKind
 from ._limits import enqueue
 from ._store import Store
 
@@ -177,6 +178,7 @@ async def _wake(store: Store, rows: Iterable[_Row]) -> None:
         waiting = await store.row(_WAITING, job)
         if waiting is not None:
             await enqueue(store, job, waiting[0])
+            store.tell(job, 0, status_event(JobStatus.QUEUED, WAKE))
 
 
 def _timed_out(kind: str) -> str:
