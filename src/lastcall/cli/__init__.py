@@ -13,6 +13,8 @@ General layout:
     _inspect.py  what these do with a store
     _ids.py      whole ids from abbreviated ones
     _tables.py   jobs for people, drawn with rich
+    _schedules.py  ``lastcall schedules``: the options; _timetable.py does it
+    _db.py       ``lastcall db``: the options; _database.py does it
     _streams.py  ``lastcall streams``: the options of its commands
     _tail.py     follows a log, from a store or a process; _typist.py shows its text
     _remote.py   the HTTP face of a running process

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from lastcall._version import __version__
-from lastcall.cli import _jobs, _streams
+from lastcall.cli import _db, _jobs, _schedules, _streams
 from lastcall.cli._say import Unusable, complain
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(_jobs.app, name="jobs")
+app.add_typer(_schedules.app, name="schedules")
 app.add_typer(_streams.app, name="streams")
+app.add_typer(_db.app, name="db")
 
 
 class LogLevel(StrEnum):

@@ -54,27 +54,31 @@ def _load(target: str, usual: str) -> tuple[ModuleType, object]:
 
 
 def jobs_at(url: str | None, target: str | None) -> Jobs:
-    """The jobs to look at: those of an app, or those at a URL, by default that of the environment.
+    """The jobs to look at, as `find_jobs` finds them.
 
     A file that does not exist is an error and is not created: looking must not leave an empty store behind.
     Raises `Unusable`.
     """
+    jobs = find_jobs(url, target)
+    _check_exists(jobs)
+    return jobs
+
+
+def find_jobs(url: str | None, target: str | None) -> Jobs:
+    """Those of an app, or those at a URL, by default that of the environment. Raises `Unusable`."""
     if url is not None and target is not None:
         raise Unusable("give --db or --app, not both")
     if target is not None:
-        jobs = load_jobs(target)
-    else:
-        url = url or os.environ.get(DB_VARIABLE)
-        if not url:
-            raise Unusable(
-                f"say where the jobs are: --db URL, --app MODULE:ATTRIBUTE, or the variable {DB_VARIABLE}"
-            )
-        try:
-            jobs = Jobs(url)
-        except JobError as error:
-            raise Unusable(str(error)) from None
-    _check_exists(jobs)
-    return jobs
+        return load_jobs(target)
+    url = url or os.environ.get(DB_VARIABLE)
+    if not url:
+        raise Unusable(
+            f"say where the jobs are: --db URL, --app MODULE:ATTRIBUTE, or the variable {DB_VARIABLE}"
+        )
+    try:
+        return Jobs(url)
+    except JobError as error:
+        raise Unusable(str(error)) from None
 
 
 def _check_exists(jobs: Jobs) -> None:

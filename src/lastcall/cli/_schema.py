@@ -36,6 +36,13 @@ class Schema(NamedTuple):
         return "current" if self.found == self.known else "old"
 
 
+def shown(engine: Engine) -> str:
+    """A store's name for people: its file, or its address without the password."""
+    if isinstance(engine, SqliteEngine):
+        return engine.path
+    return str(getattr(getattr(engine, "address", None), "shown", None) or repr(engine))
+
+
 async def schema_of(engine: Engine) -> Schema:
     """The version of a store that is not open."""
     if isinstance(engine, SqliteEngine):

@@ -125,6 +125,22 @@ def draw_overview(overview: Overview) -> str:
     return _draw(parts)
 
 
+def draw_schedules(rows: Sequence[Mapping[str, Any]], now: float, *, declared: bool) -> str:
+    """Schedules, the next first. `declared`: whether the app that declares them is known."""
+    if not rows:
+        return "no schedules\n"
+    heads = ("NEXT", "IN", "CRON", "ZONE") if declared else ()
+    table = _table("LAST TICK", *heads, "SCHEDULE", folded=1)
+    for row in rows:
+        cells = [_clock(row["last_tick"]) if row["last_tick"] is not None else "-"]
+        if declared and row["next_tick"] is not None:
+            cells += [_clock(row["next_tick"]), _ago(row["next_tick"] - now), row["cron"], row["timezone"]]
+        elif declared:
+            cells += ["never: not declared", "-", "-", "-"]
+        table.add_row(*(_text(cell) for cell in (*cells, row["name"])))
+    return _draw([table])
+
+
 # --- parts ----------------------------------------------------------------------------------------------
 
 

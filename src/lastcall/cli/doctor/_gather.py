@@ -17,7 +17,7 @@ from lastcall.asgi import KILL_AFTER_VARIABLE
 from lastcall.cli._find import find_lastcall
 from lastcall.cli._load import load_app, load_jobs
 from lastcall.cli._say import Unusable
-from lastcall.cli._schema import Schema, schema_of
+from lastcall.cli._schema import Schema, schema_of, shown
 from lastcall.cli.doctor._facts import App, Facts, Store
 from lastcall.cli.doctor._manifest import Pod, read_manifests
 from lastcall.cli.doctor._server_words import Server, parse_server, split_command
@@ -103,9 +103,8 @@ def _place_of(jobs: Jobs) -> Store:
     engine = jobs.engine
     if isinstance(engine, SqliteEngine):
         folder = os.path.dirname(os.path.realpath(engine.path))
-        return Store(f"the store {engine.path}", engine.path, filesystem_of(folder, _mounts()), None)
-    address = getattr(getattr(engine, "address", None), "shown", None)
-    return Store(f"the store {address or engine!r}", None, None, None)
+        return Store(f"the store {shown(engine)}", engine.path, filesystem_of(folder, _mounts()), None)
+    return Store(f"the store {shown(engine)}", None, None, None)
 
 
 async def _read(jobs: Jobs, store: Store, schema: Schema) -> Store:
