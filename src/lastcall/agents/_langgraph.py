@@ -117,6 +117,8 @@ class _GraphRun:
             ended = await self._superstep(given)
             given = None
             if ended["interrupts"]:
+                for one in ended["interrupts"]:
+                    await self._ask(one)
                 given = Command(resume={one["id"]: await self._answer_to(one) for one in ended["interrupts"]})
             elif not ended["drained"]:
                 state = await self._graph.aget_state(self._config)
@@ -190,15 +192,18 @@ class _GraphRun:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _answer_to(self, interrupt: Mapping[str, Any]) -> Any:
-        """The graph asks somebody, and waits without a worker."""
+    async def _ask(self, interrupt: Mapping[str, Any]) -> None:
+        """The graph asks somebody."""
         name = f"interrupt {interrupt['id']}"
 
         async def ask() -> None:
             await self._turn.emit("interrupt.requested", {"wait_for": name, "value": interrupt["value"]})
 
         await self._turn.step(ask, name=f"ask for {name}")
-        return await self._turn.wait_for(name)
+
+    async def _answer_to(self, interrupt: Mapping[str, Any]) -> Any:
+        """It waits without a worker."""
+        return await self._turn.wait_for(f"interrupt {interrupt['id']}")
 
 
 class _Told:

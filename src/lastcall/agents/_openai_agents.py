@@ -74,7 +74,9 @@ class SdkAgent:
                 return result.final_output
             given = result.to_state()
             for asked in result.interruptions:
-                await _ask(turn, given, asked)
+                await _ask(turn, asked)
+            for asked in result.interruptions:
+                await _hear(turn, given, asked)
 
 
 def adapt(agent: Any) -> AgentAdapter | None:
@@ -98,9 +100,14 @@ def input_of(prompt: Any, history: Sequence[Any]) -> Any:
     return items
 
 
-async def _ask(turn: Turn, state: Any, asked: ToolApprovalItem) -> None:
-    """Somebody must approve a call: the run waits for the word, without a worker."""
-    name = f"approval {_shown(asked.call_id or asked.tool_name or 'call')}"
+def _name_of(asked: ToolApprovalItem) -> str:
+    """The name of the message that answers."""
+    return f"approval {_shown(asked.call_id or asked.tool_name or 'call')}"
+
+
+async def _ask(turn: Turn, asked: ToolApprovalItem) -> None:
+    """Somebody must approve a call."""
+    name = _name_of(asked)
     arguments = _json(asked.arguments) if asked.arguments else None
 
     async def ask() -> None:
@@ -109,7 +116,11 @@ async def _ask(turn: Turn, state: Any, asked: ToolApprovalItem) -> None:
 
     # As a step, because the run comes past here again whenever it is started again.
     await turn.step(ask, name=f"ask for {name}")
-    said = await turn.wait_for(name)
+
+
+async def _hear(turn: Turn, state: Any, asked: ToolApprovalItem) -> None:
+    """The run waits for the word, without a worker."""
+    said = await turn.wait_for(_name_of(asked))
     answer = said if isinstance(said, Mapping) else {"approved": said}
     if answer.get("approved") is True:
         state.approve(asked)

@@ -230,19 +230,25 @@ class _Durability(BaseDurabilityCapability[Any]):
         """Calls that somebody must approve, or carry out elsewhere: wait for the word, without a worker."""
         if not self.in_durable_context:
             return None
+        for call in requests.approvals:
+            await self._ask("approval", call)
+        for call in requests.calls:
+            await self._ask("result", call)
         approvals = {call.tool_call_id: await self._approval(call) for call in requests.approvals}
-        results = {call.tool_call_id: await self._ask("result", call) for call in requests.calls}
+        results = {
+            call.tool_call_id: await self._turn.wait_for(_asked("result", call)) for call in requests.calls
+        }
         return requests.build_results(approvals=approvals, calls=results)
 
     async def _approval(self, call: ToolCallPart) -> ToolApproved | ToolDenied:
-        said = await self._ask("approval", call)
+        said = await self._turn.wait_for(_asked("approval", call))
         answer = said if isinstance(said, Mapping) else {"approved": said}
         if answer.get("approved") is not True:
             return ToolDenied(str(answer["message"])) if answer.get("message") else ToolDenied()
         return ToolApproved(override_args=answer.get("arguments"))
 
-    async def _ask(self, what: Literal["approval", "result"], call: ToolCallPart) -> Any:
-        name = f"{what} {_shown(call.tool_call_id)}"
+    async def _ask(self, what: Literal["approval", "result"], call: ToolCallPart) -> None:
+        name = _asked(what, call)
         asked = {"wait_for": name, "tool": call.tool_name, "arguments": call.args_as_dict()}
 
         async def ask() -> None:
@@ -250,7 +256,11 @@ class _Durability(BaseDurabilityCapability[Any]):
 
         # As a step, because the run comes past here again whenever it is started again.
         await self._turn.step(ask, name=f"ask for {name}")
-        return await self._turn.wait_for(name)
+
+
+def _asked(what: str, call: ToolCallPart) -> str:
+    """The name of the message that answers."""
+    return f"{what} {_shown(call.tool_call_id)}"
 
 
 class _Names(JournalOperationNamer):

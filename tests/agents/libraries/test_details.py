@@ -87,6 +87,35 @@ async def test_tools_side_by_side(tmp_path: Path) -> None:
         assert len(called) <= 5
 
 
+async def test_several_approvals_are_asked_for_at_once(durable: Place) -> None:
+    """A model calls two tools that must be approved: both are asked for before either is answered, in any order."""
+
+    def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if len(messages) > 1:
+            return ModelResponse([TextPart("done")])
+        return ModelResponse([ToolCallPart("work", {"n": n}, tool_call_id=f"c{n}") for n in range(2)])
+
+    agent = Agent(FunctionModel(model), name="two")
+    done: list[int] = []
+
+    @agent.tool_plain(requires_approval=True)
+    def work(n: int) -> int:
+        done.append(n)
+        return n
+
+    async with durable.queue(PydanticAgent(agent, stream=False)) as queue:
+        run = await queue.submit("hello")
+        asked: list[str] = []
+        async for event in run.events():
+            if event.type == "approval.requested":
+                asked.append(event.data["wait_for"])
+                if len(asked) == 2:
+                    for name in reversed(asked):
+                        await run.send(name, True)
+        assert await run.result(timeout=30) == "done"
+    assert (asked, sorted(done)) == (["approval c0", "approval c1"], [0, 1])
+
+
 async def test_an_agent_in_a_tool_is_one_step(tmp_path: Path) -> None:
     """A tool runs another agent: its requests are a part of the tool's step."""
     inner = Agent(TestModel(custom_output_text="inner answer"), name="inner")

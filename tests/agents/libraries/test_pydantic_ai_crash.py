@@ -145,16 +145,46 @@ async def test_a_deploy_costs_nothing(tmp_path: Path) -> None:
         assert [call.finished for call in server.paid] == [True, True]
 
 
+async def test_a_deploy_while_it_answers(tmp_path: Path) -> None:
+    """A deploy lets an answer that comes end, because nobody could go on with it: it is paid for once."""
+    with OpenAIServer(SEARCH, faults={2: Fault(slow_seconds=0.05)}) as server:
+        async with on_stage(server, tmp_path) as theatre:
+            with theatre.worker() as first:
+                await theatre.shows("the ")
+                first.signal(signal.SIGTERM)
+                first.wait()
+            async with theatre.jobs.worker():
+                await check_answer(theatre)
+        assert [call.finished for call in server.paid] == [True, True]
+
+
+def going_on(body: dict[str, Any]) -> Reply:
+    """A model that is given the beginning of its answer says the rest."""
+    before = body["messages"][-2:-1]
+    if before and before[0]["role"] == "assistant" and before[0].get("content"):
+        return Reply(ANSWER.removeprefix(before[0]["content"]))
+    return SEARCH[1] if body["messages"][-1]["role"] == "tool" else SEARCH[0]
+
+
+async def test_a_deploy_while_it_answers_what_can_be_gone_on_with(tmp_path: Path) -> None:
+    """The policy `continue`: a deploy hands over between two words, and the next worker has the model go on."""
+    with OpenAIServer(going_on, faults={2: Fault(slow_seconds=0.3)}) as server:
+        async with play(server, tmp_path, MODULE, "continuing", continuing) as theatre:
+            with theatre.worker() as first:
+                await theatre.shows("the ")
+                first.signal(signal.SIGTERM)
+                first.wait()
+            assert server.paid[1].hung_up
+            async with theatre.jobs.worker():
+                await check_answer(theatre)
+            attempts = await theatre.job.attempts()
+            assert [str(attempt.outcome) for attempt in attempts] == ["handed_over", "completed"]
+        assert [call.finished for call in server.paid] == [True, False, True]
+
+
 async def test_killed_while_it_answers_and_gone_on_with(tmp_path: Path) -> None:
     """The policy `continue`: the model is given what it had said and goes on; readers take nothing back."""
-
-    def script(body: dict[str, Any]) -> Reply:
-        before = body["messages"][-2:-1]
-        if before and before[0]["role"] == "assistant" and before[0].get("content"):
-            return Reply(ANSWER.removeprefix(before[0]["content"]))
-        return SEARCH[1] if body["messages"][-1]["role"] == "tool" else SEARCH[0]
-
-    with OpenAIServer(script, faults={2: Fault(hold_after=4)}) as server:
+    with OpenAIServer(going_on, faults={2: Fault(hold_after=4)}) as server:
         async with play(server, tmp_path, MODULE, "continuing", continuing) as theatre:
             with theatre.worker() as first:
                 await theatre.shows("taking ")
