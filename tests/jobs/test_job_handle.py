@@ -678,7 +678,7 @@ async def test_closing_while_somebody_waits(jobs: Jobs) -> None:
         asyncio.ensure_future(waiter)
         for waiter in (job.result(), job.wait(timeout=60), first(job.events()), first(job.events()))
     ]
-    await eventually(lambda: jobs._client.tail(job.id).followers == 2 and bool(jobs._client._asking))
+    await eventually(lambda: len(jobs._client.tail(job.id)._waiting) == 2 and bool(jobs._client._asking))
     await jobs.close()
     async with asyncio.timeout(PROMPT_SECONDS):
         for waiter in waiters:

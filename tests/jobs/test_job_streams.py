@@ -125,6 +125,26 @@ async def test_many_readers_cost_one_read(store: Store) -> None:
     assert jobs._client.tails.is_idle
 
 
+async def test_an_idle_reader_asks_for_nothing(store: Store) -> None:
+    """One reader of a job that says nothing: when it has looked, the store is left alone, but for a look now and then."""
+    engine = Faulty(store.engine())
+    jobs = Jobs(engine)  # type: ignore[arg-type]
+
+    @jobs.task
+    async def work() -> None: ...
+
+    async with jobs:
+        job = await work.submit()
+        reading = asyncio.ensure_future(anext(job.events()))
+        tail = jobs._client.tail(job.id)
+        await eventually(lambda: len(tail._waiting) == 1)
+        engine.calls.clear()
+        for _ in range(200):
+            await asyncio.sleep(0.001)
+        assert len(tail._waiting) == 1 and engine.calls.count("read_events") <= 1
+        reading.cancel()
+
+
 async def test_a_store_that_is_away_holds_the_writer_back(store: Store) -> None:
     """Nothing can be stored for a while: the writer waits with a bounded amount in memory, and loses nothing."""
     engine = Faulty(store.engine())

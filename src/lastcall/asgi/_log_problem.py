@@ -19,6 +19,7 @@ from ..exceptions import (
     NotOpen,
     SchemaTooNew,
     UnknownJob,
+    UnknownRun,
     UnknownStream,
 )
 from ._answers import answer_json, refusal_headers
@@ -30,6 +31,7 @@ _STATUS_OF: Mapping[type[Exception], int] = {
     BadQuery: 400,
     BadCursor: 400,
     UnknownJob: 404,
+    UnknownRun: 404,
     UnknownStream: 404,
     EntriesGone: 410,
     NotOpen: 503,

@@ -88,17 +88,18 @@ async def follow(log: Log, after: int = 0, *, at_once: int = _AT_ONCE) -> AsyncI
 
         async for entries in follow(log, after=last_seen): ...
     """
-    while True:
-        with log.watch() as changed:
-            while True:
-                page = await log.read(after, at_once)
-                check_cursor(page, after)
-                if not page.entries:
-                    break
-                after = page.entries[-1].seq
-                yield page.entries
-                if after >= page.last:
-                    break
-            if page.closed and after >= page.last:
-                return
-            await changed()
+    with log.watch():  # of no use by itself: it keeps the log followed between two looks, which would begin anew
+        while True:
+            with log.watch() as changed:
+                while True:
+                    page = await log.read(after, at_once)
+                    check_cursor(page, after)
+                    if not page.entries:
+                        break
+                    after = page.entries[-1].seq
+                    yield page.entries
+                    if after >= page.last:
+                        break
+                if page.closed and after >= page.last:
+                    return
+                await changed()
