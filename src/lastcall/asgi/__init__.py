@@ -3,7 +3,8 @@
 General layout: `_middleware` is the entry and sorts by scope type. `_lifespan` wraps the app's lifespan;
 `_watch` hears of the shutdown (signals, `_hypercorn`'s event); `_servers` knows the servers and their limits.
 `_http` and `_websocket` are one call in flight each, `_calls` what the layers inside see of it.
-`_face` and `_access` are the health and JSON pages, `_drain_face` the drain; `_stream`, `_framing` StreamResponse.
+`_face` and `_access` are the health and JSON pages, `_drain_face` the drain, `_overview_face` the jobs' store
+at a glance; `_stream`, `_framing` are StreamResponse.
 `_log_response` is LogResponse, any log over HTTP: `_log_request` is what its reader asks, `_log_wire` how it is
 written, `_log_page` and `_log_reader` one reader each (`_log_waiter`), `_log_readers` what they share (`_log_tail`,
 `_log_keep_alive`, `_log_audience`), `_log_problem` why not.

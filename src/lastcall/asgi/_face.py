@@ -33,6 +33,7 @@ from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, UnfitBody
 from ._drain_face import DrainFace
 from ._durable_streams import DurableStreams
 from ._jobs_face import JobsFace
+from ._overview_face import OverviewFace
 from ._pages import Answer, BadQuery, Pages, whole_number
 from ._types import ASGIApp, Headers, Receive, Scope, Send, app_path, is_http1
 
@@ -80,8 +81,8 @@ class Face:
     POST PREFIX/tasks/{id}/cancel
     GET  PREFIX/stats
     GET  PREFIX/drain, POST PREFIX/drain    see `DrainFace`
-    and, where there are durable jobs, PREFIX/jobs: see `JobsFace`; where there are streams, PREFIX/streams: see
-    `DurableStreams`; where there is something that answers it, PREFIX/metrics
+    and, where there are durable jobs, PREFIX/overview and PREFIX/jobs: see `OverviewFace`, `JobsFace`; where there are
+    streams, PREFIX/streams: see `DurableStreams`
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Face:
             ("GET", f"{prefix}/drain"),
             ("POST", f"{prefix}/drain"),
             *([] if self._metrics is None else [("GET", f"{prefix}/metrics")]),
-            *([] if self.jobs is None else self.jobs.example_paths()),
+            *([] if self.jobs is None else [("GET", f"{prefix}/overview"), *self.jobs.example_paths()]),
             *([] if self._streams is None else [("PUT", f"{prefix}/streams/name")]),
         ]
 
@@ -173,6 +174,8 @@ class Face:
                 return {"GET": partial(self._task, unquote(id))}
             case ["tasks", id, "cancel"] if id:
                 return {"POST": partial(self._cancel, unquote(id))}
+            case ["overview"] if self.jobs is not None:
+                return OverviewFace(self.jobs).pages()
             case ["jobs", *rest] if self.jobs is not None:
                 return self.jobs.pages(rest)
             case _:

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..jobs import AttemptRow, JobInfo, StepInfo
+    from ..jobs import AttemptRow, JobInfo, Overview, StepInfo
     from ..jobs._rows import JobRow
     from ..streams import Entry
 
@@ -60,3 +60,18 @@ def show_event(event: Entry) -> dict[str, Any]:
 def undecided_steps(row: JobRow) -> list[str]:
     """The steps whose outcome a waiting job asks a person for."""
     return [wait.name.partition(":")[2] for wait in row.waits if wait.kind == "decision" and wait.name]
+
+
+def show_overview(overview: Overview) -> dict[str, Any]:
+    """Counts by status, in all and by queue; the workers; the schedules. `now`: the store's clock."""
+    queues: dict[str, dict[str, int]] = {}
+    total: dict[str, int] = {}
+    for (queue, status), count in overview.counts.items():
+        queues.setdefault(queue, {})[status] = count
+        total[status] = total.get(status, 0) + count
+    workers = [
+        {**worker._asdict(), "queues": None if worker.queues is None else sorted(worker.queues)}
+        for worker in overview.workers
+    ]
+    schedules = [schedule._asdict() for schedule in overview.schedules]
+    return {"now": overview.now, "jobs": total, "queues": queues, "workers": workers, "schedules": schedules}

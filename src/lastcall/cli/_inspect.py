@@ -17,6 +17,7 @@ from lastcall.asgi._jobs_json import (
     show_attempt,
     show_event,
     show_job,
+    show_overview,
     show_page,
     show_step,
     undecided_steps,
@@ -26,7 +27,7 @@ from lastcall.cli._load import jobs_at
 from lastcall.cli._say import Unusable, complain, write, write_json
 from lastcall.cli._tables import draw_job, draw_jobs, draw_overview
 from lastcall.exceptions import JobError, UnknownJob
-from lastcall.jobs import Job, Jobs, JobStatus, Overview
+from lastcall.jobs import Job, Jobs, JobStatus
 from lastcall.streams import Entry
 
 DONE, IMPOSSIBLE, UNUSABLE = 0, 1, 2
@@ -112,24 +113,10 @@ async def stats(jobs: Jobs, *, as_json: bool) -> int:
     """Counts, workers, schedules."""
     overview = await jobs.overview()
     if as_json:
-        write_json(_show_overview(overview))
+        write_json(show_overview(overview))
     else:
         write(draw_overview(overview))
     return DONE
-
-
-def _show_overview(overview: Overview) -> dict[str, Any]:
-    queues: dict[str, dict[str, int]] = {}
-    total: dict[str, int] = {}
-    for (queue, status), count in overview.counts.items():
-        queues.setdefault(queue, {})[status] = count
-        total[status] = total.get(status, 0) + count
-    workers = [
-        {**worker._asdict(), "queues": None if worker.queues is None else sorted(worker.queues)}
-        for worker in overview.workers
-    ]
-    schedules = [schedule._asdict() for schedule in overview.schedules]
-    return {"now": overview.now, "jobs": total, "queues": queues, "workers": workers, "schedules": schedules}
 
 
 async def _last_events(job: Job[Any], count: int) -> list[Entry]:
