@@ -9,6 +9,9 @@ import pytest
 from agents import Agent as SdkOnly
 from agents import OpenAIResponsesModel
 from agents.mcp import MCPServer
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.prompts import ChatPromptTemplate
 from langgraph.graph import END, START, StateGraph
 from mcp.types import CallToolResult, TextContent
 from mcp.types import Tool as McpTool
@@ -244,6 +247,16 @@ async def test_a_graph_that_does_not_end(place: Place) -> None:
         run = await queue.submit(0)
         with pytest.raises(RunFailed, match="has not ended after 10 supersteps"):
             await run.result(timeout=30)
+
+
+async def test_a_plain_runnable_of_langchain(place: Place) -> None:
+    """A chain is no graph: its chunks are written as they come, and their sum is the answer."""
+    model = GenericFakeChatModel(messages=iter([AIMessage("the bar stops taking orders")]))
+    chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | model
+    async with place.queue(chain) as queue:
+        run = await queue.submit({"question": "hello"})
+        assert await run.result(timeout=30) == "the bar stops taking orders"
+        assert await run.text() == "the bar stops taking orders"
 
 
 # --- the OpenAI Agents SDK -------------------------------------------------------------------------------
