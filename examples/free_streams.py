@@ -1,4 +1,4 @@
-"""A conversation as a stream in a file: written by one task, followed by two, branched in the middle.
+"""A conversation as a stream in a file: written, followed, branched in the middle.
 
     python examples/free_streams.py
 
@@ -13,27 +13,33 @@ from lastcall.streams import Stream
 jobs = Jobs("sqlite:///free_streams.db")
 
 
-async def follow(who: str, stream: Stream) -> None:
-    async for entry in stream.follow():
-        print(f"{who} {entry.seq}: {entry.data}", flush=True)
+async def talk() -> Stream:
+    stream = await jobs.streams.create("chat/42", ttl_seconds=3600)
+    if not (await stream.info()).closed:
+        await stream.append_json({"user": "Hello"}, {"agent": "Hi"})
+        await stream.append_json({"user": "And now?"})
+        await stream.close()
+    return stream
+
+
+async def show(stream: Stream) -> None:
+    async for entry in stream.follow(after=0):  # what is there, then what comes, until it is closed
+        print(f"{stream.name} {entry.seq}: {entry.data}", flush=True)
+
+
+async def branch(stream: Stream) -> Stream:
+    other = await stream.fork("chat/42/again", after=2)  # begins with two entries, and goes its own way
+    if not (await other.info()).closed:
+        await other.append_json({"user": "Something else"})
+        await other.close()
+    return other
 
 
 async def main() -> None:
     async with jobs:
-        stream = await jobs.streams.create("chat/42", ttl_seconds=3600)
-        if not (await stream.info()).last:
-            await stream.append_json({"user": "Hello"}, {"agent": "Hi"})
-        async with asyncio.TaskGroup() as readers:
-            readers.create_task(follow("first", stream))
-            readers.create_task(follow("second", stream))
-            if not (await stream.info()).closed:
-                await stream.append_json({"user": "And now?"})
-                await stream.close()
-        branch = await stream.fork("chat/42/again", after=2)
-        if not (await branch.info()).closed:
-            await branch.append_json({"user": "Something else"})
-            await branch.close()
-        await follow("branch", branch)
+        stream = await talk()
+        await show(stream)
+        await show(await branch(stream))
 
 
 asyncio.run(main())

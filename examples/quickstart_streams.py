@@ -12,7 +12,9 @@ from lastcall.streams import TextView, follow
 
 jobs = Jobs("sqlite:///quickstart_streams.db")
 
-WORDS = "When the bell rings the bar stops taking orders and everyone who was served may finish the glass".split()
+WORDS = (
+    "When the bell rings the bar stops taking orders and everyone who was served may finish the glass".split()
+)
 
 
 async def say(ctx: Context, question: str) -> str:
