@@ -14,10 +14,10 @@ import pytest
 
 import lastcall.asgi._body as body_module
 from lastcall import ShutdownPlan, TaskManager
-from lastcall.asgi import DurableStreams, Lastcall
+from lastcall.asgi import DurableStreams, Lastcall, LogResponse
 from lastcall.exceptions import BadDeclaration, EngineUnavailable, InvalidPlan
 from lastcall.jobs import Context, Jobs
-from lastcall.streams import MemoryStore, Streams
+from lastcall.streams import Log, MemoryStore, Streams
 from lastcall.streams._policy import BYTES
 from tests.asgi.driver import Request, get, running, within
 from tests.asgi.test_face import not_found
@@ -502,3 +502,32 @@ async def test_without_streams_and_jobs_the_path_is_the_apps(tmp_path: Path) -> 
     made = Site(None)
     async with running(made.app):
         assert (await made.send("PUT", "s", JSON)).body == b"the app"
+
+
+# --- beside the protocol ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_is_served_as_any_log(kind: str, tmp_path: Path) -> None:
+    """An app's own route gives a stream to `LogResponse`, and its readers get ids, a snapshot and an end."""
+    async with opened(kind, tmp_path) as streams:
+        log: Log = streams.open("s")
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await LogResponse(log)(scope, receive, send)
+
+        stream = await streams.create("s")
+        await stream.append_json({"n": 1}, {"n": 2})
+        async with running(Lastcall(app, TaskManager(plan=ShutdownPlan(drain=30)))) as lifespan:
+            reader = Request(lifespan.app, "/events", query="format=sse&after=1")
+            await reader.until(lambda request: b"id: 2" in request.body)
+            await stream.append_json({"n": 3})
+            await stream.close()
+            await reader.done()
+        messages = [event for event in reader.events() if event.get("event") == "message"]
+        assert [(event["id"], json.loads(event["data"])["data"]) for event in messages] == [
+            ("2", {"n": 2}),
+            ("3", {"n": 3}),
+        ]
+        assert [event["event"] for event in reader.events()][0] == "snapshot"
+        assert [event["event"] for event in reader.events()][-1] == "end"
