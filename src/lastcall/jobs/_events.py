@@ -44,7 +44,7 @@ ENTRY_BYTES: Final = 64
 # In so many portions a full log is trimmed, so that it is not looked at for each entry.
 _PORTIONS: Final = 16
 
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
+_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def status_event(status: JobStatus, reason: str | None = None, worker: str | None = None) -> NewEvent:
@@ -54,13 +54,15 @@ def status_event(status: JobStatus, reason: str | None = None, worker: str | Non
         told["reason"] = str(reason)
     if worker is not None:
         told["worker"] = worker
-    return NewEvent("status", _dump(told))
+    return NewEvent("status", json.dumps(told, ensure_ascii=False))
 
 
 def step_event(step: StepRecord) -> NewEvent:
     """This step was written down as completed or failed."""
-    told = {"key": step.key, "status": str(step.status), "seconds": round(step.seconds, 6)}
-    return NewEvent("step", _dump(told), step.key)
+    # By hand, because there is one for each step of each job.
+    seconds = round(step.seconds, 6)
+    data = f'{{"key": {_text(step.key)}, "status": "{step.status.value}", "seconds": {seconds!r}}}'
+    return NewEvent("step", data, step.key)
 
 
 def size_of(event: NewEvent) -> int:

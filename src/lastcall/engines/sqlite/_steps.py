@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...jobs._events import step_event
 from ...jobs._rows import NewEvent, StepRecord
 from ...jobs._state import StepStatus
-from ._log import Head, append, head_of
+from ._log import Head, append, head_of, heads_of
 from ._store import Entry, Store
 from ._suspects import progressed
 
 _FENCED = "SELECT n FROM lastcall_job WHERE id = ? AND attempt = ? AND status = 'running'"
-_NUMBERS = (
-    """SELECT json_group_object(id, n) FROM lastcall_job WHERE id IN (SELECT value FROM json_each(?))"""
-)
 _RECORD = """INSERT INTO lastcall_step (job, key, status, policy, main, attempt, started_at, ended_at, value, error)
     SELECT n, ?, ?, ?, ?, attempt, ?, ?, ?, ? FROM lastcall_job WHERE id = ? AND attempt = ? AND status = 'running'
     ON CONFLICT (job, key) DO UPDATE SET status = excluded.status, policy = excluded.policy, main = excluded.main,
@@ -71,11 +67,10 @@ def _record(store: Store, call: Step) -> bool:
 
 
 def _tell_steps(store: Store, calls: Sequence[Step]) -> None:
-    ids = json.dumps([call.job_id for call in calls])
-    numbers: dict[str, int] = json.loads(store.execute(_NUMBERS, (ids,)).fetchone()[0])
-    for call in calls:
-        store.tell(numbers[call.job_id], call.attempt, step_event(call.step))
-    completed = {numbers[call.job_id] for call in calls if call.step.status is StepStatus.COMPLETED}
+    heads = heads_of(store, [call.job_id for call in calls])
+    entries = [Entry(heads[call.job_id].n, call.attempt, step_event(call.step)) for call in calls]
+    append(store, entries, heads.values())
+    completed = {heads[call.job_id].n for call in calls if call.step.status is StepStatus.COMPLETED}
     if completed:
         progressed(store, completed)
 
@@ -99,5 +94,5 @@ def append_events(store: Store, calls: Sequence[Append]) -> list[int | None]:
         progress = [event.data for event in events if event.type == "progress"]
         if progress:
             store.execute(_PROGRESS, (progress[-1], n))
-    append(store, entries, heads)
+    append(store, entries, heads.values())
     return answers
