@@ -12,8 +12,6 @@ import pytest
 from scripts.names import PAGE, with_tables
 from tests.cli.program import ROOT, WAIT_SECONDS, Program
 
-EXAMPLES = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
-
 
 def ask(port: int, method: str, path: str) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
@@ -70,12 +68,3 @@ def test_the_page_has_the_tables_of_the_code() -> None:
     """`python scripts/names.py` would change nothing: every name of the code is on the page, as it is."""
     text = PAGE.read_text(encoding="utf-8")
     assert with_tables(text) == text
-
-
-@pytest.mark.parametrize("page", ["observability", "testing"])
-def test_the_code_on_the_page_is_an_example_that_runs(page: str) -> None:
-    """Each block of Python is a piece of a file below examples/."""
-    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert blocks
-    assert [block for block in blocks if not any(block.strip() in example for example in EXAMPLES)] == []
