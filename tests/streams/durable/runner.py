@@ -87,28 +87,61 @@ def packages() -> Path:
     return folder
 
 
+class Server:
+    """Our server as a process on a port, its streams in a file or (None) in memory. It may be started again."""
+
+    def __init__(self, database: Path | None, port: int) -> None:
+        self._port = port
+        self._environment = dict(os.environ)
+        self._environment.pop("DURABLE_STREAMS_DATABASE", None)
+        if database is not None:
+            self._environment["DURABLE_STREAMS_DATABASE"] = str(database)
+        self._environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Of its streams."""
+        return f"http://127.0.0.1:{self._port}/lastcall/streams"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "tests.streams.durable.app:app",
+            "--port",
+            str(self._port),
+        ]
+        self._process = subprocess.Popen(
+            [*command, "--log-level", "warning"], env=self._environment, cwd=ROOT
+        )
+        _wait_ready(f"http://127.0.0.1:{self._port}/readyz", self._process)
+
+    def stop(self) -> None:
+        """By an order; it drains."""
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """By SIGKILL."""
+        self._process.kill()
+        self._process.wait(10)
+
+
 @contextlib.contextmanager
 def server(database: Path | None) -> Iterator[str]:
     """Our server on a port of its own; gives the URL of its streams."""
-    port = free_port()
-    environment = dict(os.environ)
-    environment.pop("DURABLE_STREAMS_DATABASE", None)
-    if database is not None:
-        environment["DURABLE_STREAMS_DATABASE"] = str(database)
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    command = [sys.executable, "-m", "uvicorn", "tests.streams.durable.app:app", "--port", str(port)]
-    process = subprocess.Popen([*command, "--log-level", "warning"], env=environment, cwd=ROOT)
+    running = Server(database, free_port())
     try:
-        _wait_ready(f"http://127.0.0.1:{port}/readyz", process)
-        yield f"http://127.0.0.1:{port}/lastcall/streams"
+        yield running.url
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-            raise
+        running.stop()
 
 
 def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
