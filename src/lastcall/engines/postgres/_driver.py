@@ -120,6 +120,8 @@ async def connect(address: Address, *, pooled: bool = False) -> Connection:
     """
     settings = {
         "application_name": "lastcall",
+        # To compile a statement of ours would take longer than it runs, and the planner does not know that.
+        "jit": "off",
         "statement_timeout": f"{STATEMENT_SECONDS:g}s",
         "lock_timeout": f"{_LOCK_SECONDS:g}s",
         "idle_in_transaction_session_timeout": f"{2 * STATEMENT_SECONDS:g}s",

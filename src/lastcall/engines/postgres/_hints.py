@@ -45,7 +45,7 @@ class Hints:
         self._dirty = False
         self._seen: int | None = None
         self._own: set[int] = set()
-        self._hearing = False
+        self._told_so = False
 
     def listen(self, on_change: Callable[[], None]) -> Callable[[], None]:
         """Returns what ends the listening."""
@@ -115,15 +115,20 @@ class Hints:
         loop = self._loop
         self._tasks = [asyncio.Task(self._poll(self._database), loop=loop, name="lastcall-postgres-poll")]
         if self._database.pooled:
-            logger.warning(
-                "the database %s is behind a pooler, where nobody can listen: what other processes write is noticed "
-                "by looking every %g ms",
-                self._database.address.shown,
-                POLL_WITHOUT_LISTEN_SECONDS * 1000,
-            )
+            self._say_so(self._database)
         else:
             hear = self._hear(self._database)
             self._tasks.append(asyncio.Task(hear, loop=loop, name="lastcall-postgres-listen"))
+
+    def _say_so(self, database: Database) -> None:
+        if not self._told_so:
+            self._told_so = True
+            logger.warning(
+                "the database %s is behind a pooler, where nobody can listen: what other processes write is noticed "
+                "by looking every %g ms",
+                database.address.shown,
+                POLL_WITHOUT_LISTEN_SECONDS * 1000,
+            )
 
     def _unwatch(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -157,15 +162,11 @@ class Hints:
                 connection.add_termination_listener(lambda _, gone=gone: gone.set())
                 await connection.add_listener(self.channel, self._heard)
                 pause = _AGAIN_SECONDS[0]
-                self._hearing = True
                 self._changed()  # whatever came while nobody listened
                 await gone.wait()
-            except (OSError, EngineUnavailable) as error:
-                logger.debug("listening failed: %s", error)
             except Exception as error:
-                logger.debug("listening failed: %s", error)
+                logger.debug("listening to the database failed, and is tried again: %s", error)
             finally:
-                self._hearing = False
                 await _let_go(connection)
 
     def _heard(self, connection: Any, pid: int, channel: str, payload: str) -> None:

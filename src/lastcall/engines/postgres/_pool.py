@@ -7,8 +7,11 @@ every statement, and our statements leave nothing behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from ...exceptions import EngineUnavailable
 from ._driver import Connection
@@ -115,7 +118,11 @@ class Pool:
 
 def terminate(connection: Connection) -> None:
     """Let go of a connection at once, whatever state it is in."""
+    transport: Any = getattr(connection, "_transport", None)
     try:
         connection.terminate()
     except RuntimeError:
-        return  # its loop is closed
+        # Its loop is closed, and its socket is closed by nobody until it is collected. The server at least hears of it.
+        # uvloop, which cannot do this, closes its sockets with the loop.
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
