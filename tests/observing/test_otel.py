@@ -263,3 +263,21 @@ def test_what_is_instrumented_can_be_let_go() -> None:
     """Without a manager and jobs there is nothing to do, which is an error."""
     with pytest.raises(ValueError, match="needs a manager"):
         instrument()
+
+
+@pytest.mark.loops("asyncio")
+async def test_a_task_that_could_not_be_made_leaves_no_open_span(telemetry: Telemetry) -> None:
+    """The loop's task factory refuses after the birth was told: the span ends as failed."""
+    manager = TaskManager()
+    instrument(manager, **telemetry.providers)
+    loop = asyncio.get_running_loop()
+
+    def refuse(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        raise MemoryError("no more tasks")
+
+    async with manager:
+        loop.set_task_factory(refuse)
+        with pytest.raises(MemoryError):
+            manager.create_task(asyncio.sleep(0), name="refused")
+        loop.set_task_factory(None)
+    assert not telemetry.span("task refused").status.is_ok

@@ -139,6 +139,9 @@ class Roster:
         except BaseException:
             self.memory.forget_id(record)
             coro.close()
+            if self.observers:  # they have heard of its birth
+                record.status, record.ended_at = _FAILED, self.clock()
+                self._tell_ended(record)
             raise
         record.task = task
         self.live[task] = record
