@@ -29,6 +29,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command
 
 from ..exceptions import BadArguments, BadDeclaration
+from ._asking import ask, hear
 from ._turn import AgentAdapter, Turn
 
 # LangGraph's own default, nearly. Its count begins anew with each step of ours, so we count.
@@ -118,8 +119,13 @@ class _GraphRun:
             given = None
             if ended["interrupts"]:
                 for one in ended["interrupts"]:
-                    await self._ask(one)
-                given = Command(resume={one["id"]: await self._answer_to(one) for one in ended["interrupts"]})
+                    await ask(self._turn, "interrupt", one["id"], {"value": one["value"]})
+                given = Command(
+                    resume={
+                        one["id"]: await hear(self._turn, "interrupt", one["id"])
+                        for one in ended["interrupts"]
+                    }
+                )
             elif not ended["drained"]:
                 state = await self._graph.aget_state(self._config)
                 return self._agent.read_output(_output_of(self._graph, state.values))
@@ -191,19 +197,6 @@ class _GraphRun:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-
-    async def _ask(self, interrupt: Mapping[str, Any]) -> None:
-        """The graph asks somebody."""
-        name = f"interrupt {interrupt['id']}"
-
-        async def ask() -> None:
-            await self._turn.emit("interrupt.requested", {"wait_for": name, "value": interrupt["value"]})
-
-        await self._turn.step(ask, name=f"ask for {name}")
-
-    async def _answer_to(self, interrupt: Mapping[str, Any]) -> Any:
-        """It waits without a worker."""
-        return await self._turn.wait_for(f"interrupt {interrupt['id']}")
 
 
 class _Told:

@@ -27,10 +27,8 @@ from openai.types.responses import Response
 
 from ..exceptions import AgentError, BadArguments, BadDeclaration
 from ..jobs import StepPolicy
+from ._asking import answer_in, ask, hear, shown
 from ._turn import AgentAdapter, Turn
-
-# How long an id of a call may be as a part of a step's name.
-_ID_SHOWN = 100
 
 
 class SdkAgent:
@@ -74,9 +72,10 @@ class SdkAgent:
                 return result.final_output
             given = result.to_state()
             for asked in result.interruptions:
-                await _ask(turn, asked)
+                about = {"tool": asked.tool_name, "arguments": _json(asked.arguments or "null")}
+                await ask(turn, "approval", _id_of(asked), about)
             for asked in result.interruptions:
-                await _hear(turn, given, asked)
+                await _decide(turn, given, asked)
 
 
 def adapt(agent: Any) -> AgentAdapter | None:
@@ -100,32 +99,17 @@ def input_of(prompt: Any, history: Sequence[Any]) -> Any:
     return items
 
 
-def _name_of(asked: ToolApprovalItem) -> str:
-    """The name of the message that answers."""
-    return f"approval {_shown(asked.call_id or asked.tool_name or 'call')}"
-
-
-async def _ask(turn: Turn, asked: ToolApprovalItem) -> None:
-    """Somebody must approve a call."""
-    name = _name_of(asked)
-    arguments = _json(asked.arguments) if asked.arguments else None
-
-    async def ask() -> None:
-        told = {"wait_for": name, "tool": asked.tool_name, "arguments": arguments}
-        await turn.emit("approval.requested", told)
-
-    # As a step, because the run comes past here again whenever it is started again.
-    await turn.step(ask, name=f"ask for {name}")
-
-
-async def _hear(turn: Turn, state: Any, asked: ToolApprovalItem) -> None:
-    """The run waits for the word, without a worker."""
-    said = await turn.wait_for(_name_of(asked))
-    answer = said if isinstance(said, Mapping) else {"approved": said}
-    if answer.get("approved") is True:
+async def _decide(turn: Turn, state: Any, asked: ToolApprovalItem) -> None:
+    """Somebody's word about one call, into the state that the runner goes on with."""
+    answer = answer_in(await hear(turn, "approval", _id_of(asked)))
+    if answer.approved:
         state.approve(asked)
     else:
-        state.reject(asked, rejection_message=answer.get("message"))
+        state.reject(asked, rejection_message=answer.message)
+
+
+def _id_of(asked: ToolApprovalItem) -> str:
+    return asked.call_id or asked.tool_name or "call"
 
 
 class _Steps:
@@ -202,7 +186,7 @@ class _Steps:
 
         turn.spend(tool_calls=1)
         policy = StepPolicy.ONCE if tool.name in self._once else StepPolicy.REPLAY
-        return await turn.step(call, name=f"tool:{tool.name} {_shown(ctx.tool_call_id)}", policy=policy)
+        return await turn.step(call, name=f"tool:{tool.name} {shown(ctx.tool_call_id)}", policy=policy)
 
 
 class _StepProvider(ModelProvider):
@@ -275,8 +259,3 @@ def _json(arguments: str) -> Any:
         return json.loads(arguments)
     except ValueError:
         return arguments
-
-
-def _shown(call_id: str) -> str:
-    """The id of a call as a part of a step's name. It comes from a model's provider and may hold anything."""
-    return "".join(c if c.isprintable() and c != "#" else "_" for c in call_id)[:_ID_SHOWN]

@@ -58,14 +58,12 @@ from pydantic_ai.usage import UsageLimits
 
 from ..exceptions import BadArguments, BadDeclaration
 from ..jobs import StepPolicy
+from ._asking import answer_in, ask, hear, shown
 from ._so_far import emitted_so_far, text_in
 from ._turn import AgentAdapter, Turn
 
 # Under which key a tool's `metadata=` declares how its calls are run.
 _METADATA = "lastcall"
-
-# How long a name of a step may be; longer ids of calls are cut.
-_ID_SHOWN = 100
 
 # What a model is told that was cut off, after its own words.
 _GO_ON = (
@@ -231,36 +229,24 @@ class _Durability(BaseDurabilityCapability[Any]):
         if not self.in_durable_context:
             return None
         for call in requests.approvals:
-            await self._ask("approval", call)
+            await ask(self._turn, "approval", call.tool_call_id, _about(call))
         for call in requests.calls:
-            await self._ask("result", call)
+            await ask(self._turn, "result", call.tool_call_id, _about(call))
         approvals = {call.tool_call_id: await self._approval(call) for call in requests.approvals}
         results = {
-            call.tool_call_id: await self._turn.wait_for(_asked("result", call)) for call in requests.calls
+            call.tool_call_id: await hear(self._turn, "result", call.tool_call_id) for call in requests.calls
         }
         return requests.build_results(approvals=approvals, calls=results)
 
     async def _approval(self, call: ToolCallPart) -> ToolApproved | ToolDenied:
-        said = await self._turn.wait_for(_asked("approval", call))
-        answer = said if isinstance(said, Mapping) else {"approved": said}
-        if answer.get("approved") is not True:
-            return ToolDenied(str(answer["message"])) if answer.get("message") else ToolDenied()
-        return ToolApproved(override_args=answer.get("arguments"))
-
-    async def _ask(self, what: Literal["approval", "result"], call: ToolCallPart) -> None:
-        name = _asked(what, call)
-        asked = {"wait_for": name, "tool": call.tool_name, "arguments": call.args_as_dict()}
-
-        async def ask() -> None:
-            await self._turn.emit(f"{what}.requested", asked)
-
-        # As a step, because the run comes past here again whenever it is started again.
-        await self._turn.step(ask, name=f"ask for {name}")
+        answer = answer_in(await hear(self._turn, "approval", call.tool_call_id))
+        if answer.approved:
+            return ToolApproved(override_args=answer.arguments)
+        return ToolDenied(answer.message) if answer.message is not None else ToolDenied()
 
 
-def _asked(what: str, call: ToolCallPart) -> str:
-    """The name of the message that answers."""
-    return f"{what} {_shown(call.tool_call_id)}"
+def _about(call: ToolCallPart) -> dict[str, Any]:
+    return {"tool": call.tool_name, "arguments": call.args_as_dict()}
 
 
 class _Names(JournalOperationNamer):
@@ -385,7 +371,7 @@ async def _run(body: Callable[[], Awaitable[object]]) -> Any:
 
 def _of_call(name: str, ctx: RunContext[Any] | None) -> str:
     """The name of a step that belongs to the call of a tool: calls of one tool run side by side."""
-    return name if ctx is None or ctx.tool_call_id is None else f"{name} {_shown(ctx.tool_call_id)}"
+    return name if ctx is None or ctx.tool_call_id is None else f"{name} {shown(ctx.tool_call_id)}"
 
 
 def _call_in(ctx: RunContext[Any]) -> dict[str, Any]:
@@ -421,8 +407,3 @@ def _unit_of_tool(operation_id: DurableOperationId, tool: object | None, name: s
     if isinstance(operation_id, ToolsetValidateToolArgumentsId):
         return _REPLAY
     return _Unit(StepPolicy(declared["policy"]))
-
-
-def _shown(call_id: str) -> str:
-    """The id of a call as a part of a step's name. It comes from a model's provider and may hold anything."""
-    return "".join(c if c.isprintable() and c not in "#" else "_" for c in call_id)[:_ID_SHOWN]
