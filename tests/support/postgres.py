@@ -56,12 +56,15 @@ def _shared() -> Server:
 
 
 @contextlib.contextmanager
-def private_server(**settings: str) -> Iterator[Server]:
+def private_server(*, standby_of: Server | None = None, **settings: str) -> Iterator[Server]:
     """A server of one's own, which may be stopped, killed and started again."""
     folder = Path(tempfile.mkdtemp(prefix="lastcall-postgres-"))
     folder.chmod(0o755)
     server = Server(folder)
-    server.begin({**DURABLE, **settings})
+    if standby_of is None:
+        server.begin({**DURABLE, **settings})
+    else:
+        server.begin_as_standby_of(standby_of)
     try:
         yield server
     finally:
@@ -108,6 +111,28 @@ class Server:
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = {value}\n" for name, value in lines.items())
         self.start()
+        self._set_guardian(port)
+
+    def begin_as_standby_of(self, primary: Server) -> None:
+        """Copy another server's database, follow it, and set the guardian over it."""
+        (self.folder / "users").mkdir(exist_ok=True)
+        self._data.mkdir(mode=0o700)
+        if (account := _account()) is not None:
+            os.chown(self._data, account, -1)
+        self._run(
+            "pg_basebackup", "-d", primary.url, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"
+        )
+        port = _free_port()
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write(f"port = {port}\nunix_socket_directories = '{self._data}'\n")
+        self.start()
+        self._set_guardian(port)
+
+    def promote(self) -> None:
+        """A standby becomes a server to write to."""
+        self._run("pg_ctl", "promote", "--wait", "--silent")
+
+    def _set_guardian(self, port: int) -> None:
         self.use()
         self._guardian = subprocess.Popen(
             [sys.executable, __file__, str(self.folder)], start_new_session=True

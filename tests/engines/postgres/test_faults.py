@@ -138,6 +138,22 @@ async def test_the_server_restarts(server: Server, mode: str) -> None:
     await Work(server.url, f"restarted_{mode}").during(trouble)
 
 
+async def test_a_failover_to_a_promoted_replica() -> None:
+    """The primary dies and its replica, which had followed every commit, is promoted: the engines, which know both
+    addresses, go on there."""
+    with private_server() as primary, private_server(standby_of=primary) as standby:
+        await query("ALTER SYSTEM SET synchronous_standby_names = '*'", url=primary.url)
+        await query("SELECT pg_reload_conf()", url=primary.url)
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        url = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+
+        async def trouble() -> None:
+            await asyncio.to_thread(primary.stop, "immediate")
+            await asyncio.to_thread(standby.promote)
+
+        await Work(url, "failover").during(trouble)
+
+
 async def test_the_server_is_away(server: Server) -> None:
     """Callers are told so, with what to do; listeners hear of what came afterwards; nobody must do anything."""
     async with opened(server.url, schema="away") as engine, opened(server.url, schema="away") as other:

@@ -17,10 +17,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from ..._core._roster import logger
 from ...exceptions import EngineUnavailable
 from .._outage import Outage
-from ._driver import Address, Connection, Kind, connect, kind_of, refuses_settings, translated
+from ._driver import Address, Connection, Kind, connect, is_elsewhere, kind_of, refuses_settings, translated
 from ._log import write_told
 from ._pool import Pool
 from ._schema import migrate
@@ -100,7 +99,6 @@ class Database:
             if self._pooled is not None or not refuses_settings(error):
                 raise
         self._pooled = True
-        logger.info("the database %s is behind a pooler", self.address.shown)
         return await connect(self.address, pooled=True)
 
     async def close(self) -> None:
@@ -157,7 +155,6 @@ class Database:
                 continue
             if outcome.kind is Kind.LOST and time.monotonic() < deadline:
                 again = lost = True
-                self._pool.drop_idle()
                 continue
             raise translated(outcome.error, self.address) from outcome.error.__cause__
 
@@ -247,6 +244,7 @@ class Database:
                 None, EngineUnavailable("too many others wrote the same at the same time"), Kind.AGAIN
             )
         kind = kind_of(error)
-        if kind is Kind.LOST:
+        if kind is Kind.LOST or is_elsewhere(error):
             self._pool.drop(connection)
+            self._pool.drop_idle()
         return _Try(None, error, kind)

@@ -93,6 +93,11 @@ def kind_of(error: BaseException) -> Kind:
     return Kind.CALLER
 
 
+def is_elsewhere(error: BaseException) -> bool:
+    """Whether this server is none to write to (any more), so that the way to it should be looked for anew."""
+    return getattr(error, "sqlstate", None) in ("25006", "57P03")
+
+
 def translated(error: BaseException, address: Address) -> Exception:
     """`EngineUnavailable` for trouble with the server; the error itself when the call was at fault."""
     if isinstance(error, EngineUnavailable) or kind_of(error) is Kind.CALLER:

@@ -18,7 +18,7 @@ def from_url(url: str) -> Engine:
 
     Options of ours: `schema` (default `lastcall`), `pool` (the most connections at once, 4, and one more to listen),
     `pooler` (`transaction`: a pooler stands in between; `none`; default `auto`: found out). All others, like `sslmode`,
-    are the driver's.
+    are the driver's. Several hosts, for a failover: `postgresql://db1,db2/shop?target_session_attrs=read-write`.
     Raises `UnknownEngine` for another scheme, `BadDeclaration` for what cannot be a URL or an option.
     """
     scheme, colon, _ = url.partition(":")
@@ -26,7 +26,8 @@ def from_url(url: str) -> Engine:
         raise UnknownEngine(f"the PostgreSQL engine has no scheme {scheme!r}; write {_FORM}")
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  # it is read here to be checked
+        if "," not in parts.netloc:  # several hosts, which the driver tries in turn
+            parts.port  # noqa: B018  # it is read here to be checked
     except ValueError as error:
         raise BadDeclaration(f"the engine URL {_shown(url)!r} is no URL ({error}); write {_FORM}") from None
     if not url.startswith(f"{scheme}://"):
