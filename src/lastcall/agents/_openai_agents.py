@@ -59,6 +59,12 @@ class SdkAgent:
         self.max_turns = max_turns
         self.once = frozenset(once)
 
+    @property
+    def returns(self) -> Any:
+        """By which type its output is stored and read again; that of another agent may be of another one."""
+        output = self.agent.output_type
+        return output if isinstance(output, type) and not self.agent.handoffs else Any
+
     async def run(self, turn: Turn, prompt: Any, history: Sequence[Any]) -> Any:
         """The final output. In a job, finished requests and tool calls are not made again."""
         steps = _Steps(turn, self.once)

@@ -106,6 +106,12 @@ class PydanticAgent:
         self.on_crash = StepPolicy(on_crash)
         self.stream = stream
 
+    @property
+    def returns(self) -> Any:
+        """By which type its output is stored and read again."""
+        output = self.agent.output_type
+        return output if isinstance(output, type) else Any
+
     async def run(self, turn: Turn, prompt: Any, history: Sequence[Any]) -> Any:
         """The agent's output. In a job, finished requests and tool calls are not made again."""
 

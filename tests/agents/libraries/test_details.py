@@ -161,7 +161,7 @@ async def test_dependencies_output_types_and_a_dynamic_toolset(tmp_path: Path) -
         queue = AgentQueue(PydanticAgent(agent, deps="the bar"), jobs=jobs)
         async with queue:
             result, steps = await steps_of(queue, jobs, "hello")
-    assert result == {"text": "last call", "year": 1872}
+    assert result == Fact(text="last call", year=1872)
     assert seen == ["the bar"]
     assert any(step.startswith("tool:note") for step in steps)
 
@@ -307,6 +307,17 @@ async def test_tools_of_an_mcp_server(tmp_path: Path) -> None:
             assert await asked.result() == "done"
         assert tools.called == ["look"]
         assert len(server.paid) == 2
+
+
+async def test_an_output_with_a_form(durable: Place) -> None:
+    """What an agent of the SDK declares as its output is what a durable run gives."""
+    with OpenAIServer([Reply('{"text": "last call", "year": 1872}')]) as server:
+        client = AsyncOpenAI(base_url=server.url, api_key="none")
+        model = OpenAIResponsesModel(model="scripted", openai_client=client)
+        agent = SdkOnly(name="typed", model=model, output_type=Fact)
+        async with durable.queue(agent) as queue:
+            run = await queue.submit("hello")
+            assert await run.result(timeout=30) == Fact(text="last call", year=1872)
 
 
 # --- what is refused -------------------------------------------------------------------------------------
