@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+import time
 from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs
@@ -167,7 +168,7 @@ def _show(info: TaskInfo) -> dict[str, Any]:
         "kind": info.kind.value,
         "group": info.group,
         "status": info.status.value,
-        "seconds": info.seconds,
+        "seconds": None if info.started_at is None else max(0.0, time.time() - info.started_at),
     }
 
 

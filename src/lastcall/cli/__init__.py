@@ -9,6 +9,7 @@ General layout:
     _worker.py   ``lastcall worker``: runs an app's jobs until it is told to stop
     _drain.py    ``lastcall drain``: asks a process to drain, and follows it
     doctor/      what ``lastcall doctor`` knows, checks and tells; _doctor.py is the command
+    top/         what ``lastcall top`` shows, chooses and draws; _top.py is the command
     _jobs.py     ``lastcall jobs``: the options of its commands
     _inspect.py  what these do with a store
     _ids.py      whole ids from abbreviated ones

@@ -401,3 +401,39 @@ def doctor(
         complain(str(error), error.details)
         code = 2
     raise typer.Exit(code)
+
+
+@app.command()
+def top(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE",
+            help="A running process, http://host:port (with the prefix of its face, if it is not /lastcall), or a "
+            "database, sqlite:///jobs.db.",
+        ),
+    ],
+    once: Annotated[bool, typer.Option("--once", help="Print one frame, and exit.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, max=3600, metavar="SECONDS", help="How often to look.")
+    ] = 1.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON for each look, or for the only one with --once.")
+    ] = False,
+    header: _streams.Header = None,
+) -> None:
+    """Watch a running process or a database: tasks, jobs, workers with their leases, throughput, the drain.
+
+    Keys: arrows choose, c cancels what is chosen (it asks first), / filters, tab shows all, jobs or tasks, q leaves.
+    A process is watched through its drain to its report, and on, when another one takes its place.
+
+    Exit code:
+
+    - 0 when it was left with q, or printed once
+    - 2 when the place cannot be used, or the screen is no terminal
+    - 130 or 143 at Ctrl-C or SIGTERM
+    """
+    # Not at the top: it takes a while to load, and `--help` needs none of it.
+    from lastcall.cli._top import run_top
+
+    raise typer.Exit(run_top(place, once=once, interval=interval, as_json=as_json, headers=header or []))

@@ -97,7 +97,7 @@ class Remote:
         """An answer to be read while it comes. Raises `Away`, `Refused` for any status that is an error."""
         target = quote(f"{self.prefix}{path}", safe="/%:@!$&'()*+,;=-._~")
         if query:
-            target += "?" + urlencode({name: value for name, value in query.items() if value is not None})
+            target += "?" + urlencode(query, doseq=True)
         headers = {"Accept": accept, **self._headers}
         payload = None
         if body is not None:

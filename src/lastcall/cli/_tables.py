@@ -45,7 +45,7 @@ def draw_jobs(infos: Sequence[JobInfo], now: float) -> str:
         "TASK" if narrow else "WHAT", max_width=max(10, left - longest - 1), no_wrap=True, overflow="ellipsis"
     )
     for info, age in zip(infos, ages, strict=True):
-        what = [f"{info.task}: {_what(info)}"] if narrow else [info.task, _what(info)]
+        what = [f"{info.task}: {what_of(info)}"] if narrow else [info.task, what_of(info)]
         table.add_row(_text(info.id), _word(info.status), _text(age), *map(_text, what))
     return _draw([table])
 
@@ -193,7 +193,7 @@ def _attempts(attempts: Sequence[AttemptRow]) -> Table:
     return table
 
 
-def _what(info: JobInfo) -> str:
+def what_of(info: JobInfo) -> str:
     """The one thing worth knowing of a job in a list."""
     if info.error is not None:
         return _error(info.error) or ""
