@@ -2,14 +2,17 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
+from lastcall._core._state import StopReason
 from lastcall.engines.sqlite import SqliteEngine
 from lastcall.exceptions import KeyConflict, NotOpen, WrongLoop
-from lastcall.jobs._rows import AttemptEnd, ClaimRequest, Completed, NewEvent, NewJob, WorkerRow
-from lastcall.jobs._state import JobStatus
+from lastcall.jobs._engine import read_log
+from lastcall.jobs._rows import AttemptEnd, ClaimRequest, Completed, EventPage, NewEvent, NewJob, WorkerRow
+from lastcall.jobs._state import CancelOutcome, JobStatus
 
 from .support import inside, opened, query, until
 
@@ -123,6 +126,27 @@ async def test_ends_and_steps_ride_in_order(tmp_path: Path) -> None:
         )
         assert (append, finish) == (1, [JobStatus.COMPLETED, None])
         assert [job.id for job in claim.jobs] == ["b"]
+
+
+@pytest.mark.loops("asyncio")
+async def test_what_is_told_of_a_deleted_job_is_told_of_no_other(tmp_path: Path) -> None:
+    """A job is cancelled, deleted, and another one gets its number, all in one commit: the other's log is empty."""
+    path = tmp_path / "jobs.db"
+    async with opened(path) as engine:
+        await engine.submit(jobs("a"))
+        (number,) = query(path, "SELECT n FROM lastcall_job")
+        go_on, held = threading.Event(), threading.Event()
+        holding = asyncio.ensure_future(inside(engine, lambda store: held.set() or go_on.wait(20)))
+        await asyncio.to_thread(held.wait, 20)
+        together = asyncio.gather(
+            engine.cancel("a", StopReason.USER), engine.purge("a"), engine.fire("tick", 1.0, jobs("b")[0])
+        )
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await holding
+        assert await together == [CancelOutcome.CANCELLED, JobStatus.CANCELLED, True]
+        assert query(path, "SELECT n FROM lastcall_job") == [number]
+        assert await read_log(engine, "b", 0, 10) == EventPage([], 1, 0, JobStatus.QUEUED)
 
 
 @pytest.mark.loops("asyncio")
