@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "observability.md"
 
 sys.path.insert(0, str(ROOT / "src"))
 
-from lastcall._names import JOB_EVENTS, LOG_FIELDS, METRICS, SPANS, Named  # noqa: E402  # found by the line above
+from lastcall._names import JOB_EVENTS, LOG_EVENTS, LOG_FIELDS, METRICS, SPANS, Named  # noqa: E402  # found by the line above
 
 
 def tables() -> dict[str, str]:
@@ -28,6 +28,7 @@ def tables() -> dict[str, str]:
         "metrics": _table(("OpenTelemetry", "Prometheus", "shape", "labels", "what"), metrics),
         "spans": _named("span", SPANS),
         "fields": _named("field", LOG_FIELDS),
+        "lines": _named("event", LOG_EVENTS),
         "events": _named("event", JOB_EVENTS),
     }
 

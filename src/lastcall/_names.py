@@ -151,6 +151,38 @@ LOG_FIELDS = (
     Named("job_task", "the job's task, by the name it is declared with"),
     Named("attempt", "which attempt of the job, from 1"),
     Named("step", "the step's key"),
+    Named("event", "what a line of lastcall's own tells; see below"),
+)
+
+# The `event` of the lines that an operator may want to count or to be woken by. All are of the logger `lastcall`.
+LOG_EVENTS = (
+    Named("task.failed", "a task has raised, and nobody took its exception (error)"),
+    Named("task.cancel_refused", "a task was cancelled and still runs; its stack is in the line (warning)"),
+    Named("task.cancel_swallowed", "a task was cancelled and ended as if it had not been (warning)"),
+    Named("on_error.failed", "a manager's on_error has raised itself (error)"),
+    Named("service.restarted", "a service has failed and starts again (warning)"),
+    Named("observer.failed", "an observer has raised; the work goes on (error)"),
+    Named("shutdown.begun", "`lastcall.run` was told to stop (info)"),
+    Named("shutdown.ended", "the report of a shutdown (info if it is clean, else warning)"),
+    Named("process.forced_exit", "the process would not end, and is ended (critical)"),
+    Named("attempt.failed", "a job has raised; whether it is tried again is in the line (warning)"),
+    Named("attempt.lost", "a dead worker's job was taken from it (warning)"),
+    Named("attempt.given_up", "a job was cancelled and still runs; it counts no more (error)"),
+    Named("attempt.cancel_swallowed", "a job that was to leave its worker went on and returned (warning)"),
+    Named("attempt.cancelled_by_others", "a job's task was cancelled, but not by lastcall (warning)"),
+    Named(
+        "attempt.step_forgotten", "a job has completed without asking for a step that is recorded (warning)"
+    ),
+    Named("attempt.end_refused", "the end of an attempt came too late; the job is somebody else's (warning)"),
+    Named("attempt.end_not_written", "a worker ends and could not write how an attempt ended (error)"),
+    Named("worker.lease_lost", "a worker was taken for dead while it lived; its jobs run elsewhere (error)"),
+    Named("worker.jobs_left", "a worker ends, and jobs that would not were handed over (warning)"),
+    Named("worker.not_resigned", "a worker could not end its lease; it runs out (error)"),
+    Named("worker.runs_empty", "a worker begins nothing new, so that a suspect can run alone (info)"),
+    Named("schedule.passed_over", "ticks were missed, and are not made up for (warning)"),
+    Named("store.away", "the store does not answer; what is to be written waits (warning)"),
+    Named("store.back", "it answers again (info)"),
+    Named("store.failed", "the store has refused in a way that nobody expected; it is tried again (error)"),
 )
 
 # What jobs and their workers write to the log of a job; a program's own `ctx.emit` may write others.

@@ -15,14 +15,14 @@ nothing is logged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ._core._manager import TaskManager
 from ._core._observer import about
 from ._core._scope import current_scope
 from ._names import LOG_FIELDS
 
-__all__ = ["ContextFilter", "context_fields", "record_factory"]
+__all__ = ["ContextFilter", "context_fields"]
 
 _ABSENT: Mapping[str, object] = dict.fromkeys((field.name for field in LOG_FIELDS), None)
 
@@ -57,29 +57,7 @@ class ContextFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always True."""
-        _fill(record)
+        given = record.__dict__
+        for name, value in {**_ABSENT, **context_fields()}.items():
+            given.setdefault(name, value)
         return True
-
-
-def record_factory(
-    factory: Callable[..., logging.LogRecord] = logging.LogRecord,
-) -> Callable[..., logging.LogRecord]:
-    """A factory of records that have the fields from their making, whatever handlers there are.
-
-    logging.setLogRecordFactory(record_factory(logging.getLogRecordFactory()))
-
-    With it, `extra=` cannot set one of the fields; logging refuses that.
-    """
-
-    def make(*args: object, **kwargs: object) -> logging.LogRecord:
-        record = factory(*args, **kwargs)
-        _fill(record)
-        return record
-
-    return make
-
-
-def _fill(record: logging.LogRecord) -> None:
-    given = record.__dict__
-    for name, value in {**_ABSENT, **context_fields()}.items():
-        given.setdefault(name, value)

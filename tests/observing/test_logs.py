@@ -11,7 +11,7 @@ from pythonjsonlogger.json import JsonFormatter
 from lastcall import TaskManager
 from lastcall._names import LOG_FIELDS
 from lastcall.jobs import Context, Jobs
-from lastcall.logs import ContextFilter, context_fields, record_factory
+from lastcall.logs import ContextFilter, context_fields
 from lastcall.testing import run_jobs
 
 log = logging.getLogger("a program")
@@ -21,7 +21,7 @@ class Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[dict[str, object]] = []
-        self.setFormatter(JsonFormatter())
+        self.setFormatter(JsonFormatter("{levelname}{message}", style="{"))
         self.addFilter(ContextFilter())
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -99,8 +99,36 @@ def test_a_record_keeps_what_it_brings(lines: Lines) -> None:
     assert lines.line("mine")["job_id"] == "j-1"
 
 
-def test_a_factory_serves_every_handler() -> None:
-    """With the record factory no handler needs a filter."""
-    record = record_factory()("a", logging.INFO, "a.py", 1, "hello", (), None)
-    assert record.__dict__["task_id"] is None
+@pytest.mark.loops("asyncio")
+async def test_lines_about_work_have_its_ids_although_it_does_not_run(lines: Lines) -> None:
+    """A task and a job fail; lastcall tells so after their end: with the name of the event, and whose it is."""
+    jobs = Jobs("sqlite:///never-opened.db")
+
+    async def fail() -> None:
+        raise ValueError("no beer")
+
+    @jobs.task(name="work")
+    async def work() -> None:
+        await fail()
+
+    own = logging.getLogger("lastcall")
+    before = own.level
+    own.addHandler(lines)
+    own.setLevel(logging.INFO)
+    try:
+        async with TaskManager() as manager, run_jobs(jobs) as run:
+            await asyncio.wait({manager.create_task(fail(), id="f1", name="fail")})
+            job = await work.submit()
+            await run.until_idle()
+    finally:
+        own.removeHandler(lines)
+        own.setLevel(before)
+    told = {line["event"]: line for line in lines.lines if line["event"] is not None}
+    assert (told["task.failed"]["task_id"], told["task.failed"]["task_name"]) == ("f1", "fail")
+    assert (told["attempt.failed"]["job_id"], told["attempt.failed"]["attempt"]) == (job.id, 1)
+    assert told["shutdown.ended"]["levelname"] == "INFO"
+
+
+def test_outside_of_everything_there_is_nothing() -> None:
+    """Code of nobody's has no fields."""
     assert context_fields() == {}

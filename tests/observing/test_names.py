@@ -2,7 +2,7 @@
 
 import ast
 
-from lastcall._names import JOB_EVENTS, METRICS
+from lastcall._names import JOB_EVENTS, LOG_EVENTS, METRICS
 from tests.frame.floorplan import SOURCES
 
 
@@ -30,3 +30,15 @@ def test_every_event_has_its_line() -> None:
 def test_every_metric_has_names_of_its_own() -> None:
     """No name is used twice, in neither way of writing it."""
     assert len({metric.name for metric in METRICS}) == len({m.prometheus for m in METRICS}) == len(METRICS)
+
+
+def test_the_events_of_log_lines_are_those_of_the_table() -> None:
+    """Each event that a log line names is in the table, and none is left in it that no line has."""
+    named = set()
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "extra":
+                named |= {each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)}
+    events = {event.name for event in LOG_EVENTS}
+    assert events <= named
+    assert {name for name in named if isinstance(name, str) and "." in name} == events

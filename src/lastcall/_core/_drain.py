@@ -263,7 +263,7 @@ class Drain:
 
     def log(self, report: ShutdownReport) -> None:
         """One log record: info when clean, otherwise a warning with everything that went wrong."""
-        (logger.info if report.clean else logger.warning)("%s", report)
+        (logger.info if report.clean else logger.warning)("%s", report, extra={"event": "shutdown.ended"})
 
 
 def _outcome_of(record: Record) -> Outcome:

@@ -50,7 +50,12 @@ class ExitGuard:
     def _flush_then_exit(self, called_off: threading.Event, seconds: float, exit_code: int, why: str) -> None:
         if called_off.wait(seconds):
             return
-        logger.critical("the process is ended now with exit code %d: %s", exit_code, why)
+        logger.critical(
+            "the process is ended now with exit code %d: %s",
+            exit_code,
+            why,
+            extra={"event": "process.forced_exit"},
+        )
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

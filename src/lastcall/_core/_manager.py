@@ -474,6 +474,7 @@ class TaskManager:
             reason,
             timeout,
             stack,
+            extra=record.log_fields("task.cancel_refused"),
         )
         return CancelAnswer.REFUSED
 

@@ -67,7 +67,12 @@ def tell(observers: Iterable[object], verb: str, *args: Any, **named: Any) -> li
         try:
             answers.append(getattr(observer, verb)(*args, **named))
         except Exception:
-            logger.exception("the observer %r failed at %s; the work goes on", observer, verb)
+            logger.exception(
+                "the observer %r failed at %s; the work goes on",
+                observer,
+                verb,
+                extra={"event": "observer.failed"},
+            )
     return answers
 
 
@@ -78,4 +83,8 @@ def tell_end(ends: Iterable[Ended | None], error: BaseException | None) -> None:
             try:
                 ended(error)
             except Exception:
-                logger.exception("an observer failed at an end: %r; the work goes on", ended)
+                logger.exception(
+                    "an observer failed at an end: %r; the work goes on",
+                    ended,
+                    extra={"event": "observer.failed"},
+                )

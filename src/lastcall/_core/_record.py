@@ -114,6 +114,10 @@ class Record:
         """How messages name this work: `task 'poll' (t-7)`."""
         return f"{self.kind} {self.name!r} ({self.id})"
 
+    def log_fields(self, event: str) -> dict[str, object]:
+        """What a line of the log about this work carries; most are written when it does not run (any more)."""
+        return {"event": event, "task_id": self.id, "task_name": self.name}
+
 
 class TaskInfo(NamedTuple):
     """A snapshot of one piece of work; it does not change afterwards.

@@ -266,6 +266,7 @@ class Roster:
             record.describe(),
             record.reason,
             record.status,
+            extra=record.log_fields("task.cancel_swallowed"),
         )
 
     def _detach(self, record: Record) -> None:
@@ -280,9 +281,15 @@ class Roster:
                 return
             except (Exception, asyncio.CancelledError):
                 # CancelledError too: out of a done-callback it would take the rest of the bookkeeping with it.
-                logger.exception("on_error itself failed while told of %s", record.describe())
+                logger.exception(
+                    "on_error itself failed while told of %s",
+                    record.describe(),
+                    extra=record.log_fields("on_error.failed"),
+                )
         reason, trace = error_text(error), (type(error), error, error.__traceback__)
-        logger.error("%s failed: %s", record.describe(), reason, exc_info=trace)
+        logger.error(
+            "%s failed: %s", record.describe(), reason, exc_info=trace, extra=record.log_fields("task.failed")
+        )
 
     def watch(self, watcher: Callable[[Record], None]) -> None:
         self.watchers = (*self.watchers, watcher)

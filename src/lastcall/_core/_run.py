@@ -130,6 +130,7 @@ class _Home:
                 name,
                 manager.name,
                 manager.plan.total_seconds,
+                extra={"event": "shutdown.begun"},
             )
             manager.begin_shutdown()
 

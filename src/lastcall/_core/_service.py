@@ -101,6 +101,12 @@ async def supervise(
                     f"the last error was {error_text(error)}"
                 ) from error
             report(error)
-        logger.warning("service %r starts again in %.2f s (restart %d)", name, delay, len(failures))
+        logger.warning(
+            "service %r starts again in %.2f s (restart %d)",
+            name,
+            delay,
+            len(failures),
+            extra={"event": "service.restarted"},
+        )
         if not await shutdown.sleep(delay):
             return

@@ -75,7 +75,9 @@ async def persist(write: Callable[[], Awaitable[T]], what: str, attempt: Attempt
             if attempt is not None:
                 attempt.require_running()
             if tries == 0:
-                logger.warning("%s waits for the store to come back: %s", what, error)
+                logger.warning(
+                    "%s waits for the store to come back: %s", what, error, extra={"event": "store.away"}
+                )
             await asyncio.sleep(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
             tries += 1
 
@@ -202,6 +204,11 @@ class Attempt:
 
     def __repr__(self) -> str:
         return f"job {self.claimed.task!r} ({self.claimed.id}, attempt {self.claimed.attempt})"
+
+    def log_fields(self, event: str) -> dict[str, object]:
+        """What a line of the log about this attempt carries, also where it is not its own task that writes it."""
+        claimed = self.claimed
+        return {"event": event, "job_id": claimed.id, "job_task": claimed.task, "attempt": claimed.attempt}
 
     # --- what is asked of it ---------------------------------------------------------------------------
 

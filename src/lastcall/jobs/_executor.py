@@ -134,6 +134,7 @@ class Executor:
                     "%r swallowed the cancellation by which it leaves its worker, and returned; what it returned does "
                     "not count. Let CancelledError pass",
                     attempt,
+                    extra=attempt.log_fields("attempt.cancel_swallowed"),
                 )
         except asyncio.CancelledError as error:
             cancelled = error
@@ -207,7 +208,10 @@ class Executor:
             value = await awaited(await attempt.call_in_thread(partial(task.fn, *args, **kwargs)))
         if attempt.steps is not None and (forgotten := attempt.steps.forgotten()):
             logger.warning(
-                "%r has completed without asking for step %r, which is recorded", attempt, forgotten[0]
+                "%r has completed without asking for step %r, which is recorded",
+                attempt,
+                forgotten[0],
+                extra=attempt.log_fields("attempt.step_forgotten"),
             )
         return self._crew.client.check_size(codec.dump(value), "the result of %r", attempt)
 
@@ -256,7 +260,11 @@ class Executor:
     def _cancelled_by_others(self, attempt: Attempt) -> Outcome:
         """The loop is being torn down, or a program cancels all of its tasks: no failure of the job. But it may as well
         cancel itself, every time, so it pauses."""
-        logger.warning("%r was cancelled, but not by lastcall; it is handed over", attempt)
+        logger.warning(
+            "%r was cancelled, but not by lastcall; it is handed over",
+            attempt,
+            extra=attempt.log_fields("attempt.cancelled_by_others"),
+        )
         if attempt.told_to_stop:
             return HandedOver()
         mark = f"{WAIT_MARK}cancelled by others in attempt {attempt.claimed.attempt}"
@@ -274,7 +282,14 @@ class Executor:
         if failures <= retries and not hopeless:
             retry_in = settings.backoff.delay_seconds(failures, random.uniform(-1, 1))
         after = "it has failed" if retry_in is None else f"it is tried again in {retry_in:.1f} s"
-        logger.warning("%r failed: %s; %s", attempt, error_text(error), after, exc_info=error)
+        logger.warning(
+            "%r failed: %s; %s",
+            attempt,
+            error_text(error),
+            after,
+            exc_info=error,
+            extra=attempt.log_fields("attempt.failed"),
+        )
         return Failed(_written(error), retry_in)
 
     # --- cancelling ------------------------------------------------------------------------------------
@@ -290,6 +305,7 @@ class Executor:
             attempt.reason or "it leaves its worker",
             self._crew.cancel_grace_seconds,
             "\n    ".join(task_stack(task)),
+            extra=attempt.log_fields("attempt.given_up"),
         )
         self._end(attempt, self._outcome_of(attempt, asyncio.CancelledError()))
 

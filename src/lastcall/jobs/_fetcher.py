@@ -81,6 +81,7 @@ class Fetcher(Service):
         paused, self._pausing = self._pausing.is_paused, self._pausing.at(time.monotonic())
         if self._pausing.is_paused and not paused:
             logger.info(
-                "a job that may be what kills its workers is to run alone; nothing new is begun for a while"
+                "a job that may be what kills its workers is to run alone; nothing new is begun for a while",
+                extra={"event": "worker.runs_empty"},
             )
         return self._pausing.is_paused and bool(self._executor.running or not self._outbox.is_empty)

@@ -132,6 +132,7 @@ class Lease(Service):
                 self.worker_id,
                 self._seconds,
                 len(self._executor.running),
+                extra={"event": "worker.lease_lost"},
             )
             self._executor.lose_all()
             await self.join()
@@ -164,6 +165,7 @@ def _tell(rescued: list[Rescued]) -> None:
             job.attempt,
             job.worker_id,
             job.status,
+            extra={"event": "attempt.lost", "job_id": job.id, "attempt": job.attempt},
         )
     if len(rescued) > 20:
-        logger.warning("and %d more jobs of dead workers", len(rescued) - 20)
+        logger.warning("and %d more jobs of dead workers", len(rescued) - 20, extra={"event": "attempt.lost"})

@@ -60,6 +60,7 @@ class Outbox:
                 end.id,
                 end.attempt,
                 type(end.outcome).__name__,
+                extra={"event": "attempt.end_not_written", "job_id": end.id, "attempt": end.attempt},
             )
         self._ends = []
 
@@ -84,6 +85,8 @@ class Outbox:
             except Exception:
                 # Whatever it is, giving up here would leave jobs that have ended as running, until this worker ends.
                 if not told:
-                    logger.exception("%s could not be written, and is tried again", what)
+                    logger.exception(
+                        "%s could not be written, and is tried again", what, extra={"event": "store.failed"}
+                    )
                 told = True
                 await asyncio.sleep(_AFTER_BUG_SECONDS)

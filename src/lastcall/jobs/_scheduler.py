@@ -111,7 +111,11 @@ class Scheduler(Service):
             last_tick = now
         plan = Plan(self._crons[task.name], last_tick, now, task.settings.catch_up)
         if plan.pass_over is not None and await engine.fire(task.name, plan.pass_over, None):
-            logger.warning("schedule %r: missed ticks were passed over (catch_up=False)", task.name)
+            logger.warning(
+                "schedule %r: missed ticks were passed over (catch_up=False)",
+                task.name,
+                extra={"event": "schedule.passed_over"},
+            )
         for tick in plan.fire:
             # The key besides: a tick that was fired is not fired again by a store that was restored from a backup.
             job = task.options(key=f"cron {tick:.0f}").call().job

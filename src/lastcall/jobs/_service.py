@@ -81,12 +81,12 @@ class Service:
             pause = await self.run_once()
         except EngineUnavailable as error:
             if self._failures == 0:
-                logger.warning("the %s pauses: %s", self.name, error)
+                logger.warning("the %s pauses: %s", self.name, error, extra={"event": "store.away"})
         except Exception:
-            logger.exception("the %s failed, and goes on", self.name)
+            logger.exception("the %s failed, and goes on", self.name, extra={"event": "store.failed"})
         else:
             if self._failures:
-                logger.info("the %s goes on", self.name)
+                logger.info("the %s goes on", self.name, extra={"event": "store.back"})
             self._failures = 0
             return pause
         self._failures += 1

@@ -246,7 +246,9 @@ class Tails:
             for tail in tails:  # it may come back: asked again in the next round
                 tail.is_stale = True
         except Exception as error:
-            logger.exception("the logs of %d jobs could not be read", len(tails))
+            logger.exception(
+                "the logs of %d jobs could not be read", len(tails), extra={"event": "store.failed"}
+            )
             for tail in tails:
                 self._end(tail, EngineUnavailable(f"the log of job {tail.id} could not be read: {error}"))
         finally:

@@ -200,6 +200,7 @@ class Worker:
                     "job %s: the end of attempt %d was refused, because the job is no longer this worker's",
                     end.id,
                     end.attempt,
+                    extra={"event": "attempt.end_refused", "job_id": end.id, "attempt": end.attempt},
                 )
         self._client.changed(end.id for end in ends)
         # Parents may have been woken, places under a limit freed, and what was handed over wants a worker.
@@ -245,7 +246,7 @@ class Worker:
         drain = Drain(roster, subject, StopReason.SHUTDOWN, f"worker {self.id}", self._manager._threads)
         report = await drain.run_alone(plan, deadlines)
         if not report.clean:
-            logger.warning("%s", report)
+            logger.warning("%s", report, extra={"event": "shutdown.ended"})
 
     async def _leave_with_manager(self) -> None:
         """The manager's plan is under way. A block under `lastcall.run` counts as work, and need not: it only waits for
@@ -302,10 +303,20 @@ class Worker:
                 handed_over = await self._lease.resign()
         except (EngineUnavailable, TimeoutError) as error:
             why = str(error) or "the store does not answer"
-            logger.error("worker %s could not resign; its lease runs out by itself: %s", self.id, why)
+            logger.error(
+                "worker %s could not resign; its lease runs out by itself: %s",
+                self.id,
+                why,
+                extra={"event": "worker.not_resigned"},
+            )
             return
         if handed_over:
-            logger.warning("worker %s: %d jobs that would not end were handed over", self.id, handed_over)
+            logger.warning(
+                "worker %s: %d jobs that would not end were handed over",
+                self.id,
+                handed_over,
+                extra={"event": "worker.jobs_left"},
+            )
 
 
 class _Tasks:
