@@ -12,6 +12,7 @@ THIRD_PARTY = {
     "lastcall.jobs._codec": {"pydantic", "pydantic_core"},
     "lastcall.jobs._ids": {"uuid_utils"},
     "lastcall.jobs._scheduler": {"cronsim"},
+    "lastcall.engines.postgres._driver": {"asyncpg"},
     "lastcall.agents._langgraph": {"langchain_core", "langgraph"},
     "lastcall.agents._pydantic_ai": {"pydantic_ai"},
     "lastcall.agents._openai": {"openai"},
