@@ -1,6 +1,6 @@
 """When the store could last not be written to, as this process found it, and for how long.
 
-Who calls it: an engine, around every try to write; `rescue`, when it judges leases. Used from one thread only.
+Who calls it: an engine, around every try to write; `rescue`, when it judges leases. From one thread only.
 
 A full disk, or somebody who is stopped in the middle of a commit, keeps all workers from renewing their leases. When
 that is over, the first one through the lock would find all others dead, take their jobs, and run for a second time what

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lastcall.engines.sqlite._outage import Outage
+from lastcall.engines._outage import Outage
 
 LEASE = 15.0
 

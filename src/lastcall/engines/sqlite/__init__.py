@@ -9,7 +9,6 @@ General layout:
     _database     one file as one thread has it open; vanished, replaced, coming back
     _schema       tables, migrations, whose file this is
     _errors       sqlite3's errors in words that help
-    _outage       when the store could last not be written to
     _store        what verbs work with inside the transaction
     _suspects     who is to run alone
     _submit _claim _ends _waits _limits _steps _outside _workers _transact    the verbs that write

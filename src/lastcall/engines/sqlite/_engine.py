@@ -36,13 +36,13 @@ from ...jobs._rows import (
     WorkerRow,
 )
 from ...jobs._state import CancelOutcome, JobStatus
+from .._outage import Outage
 from . import _reads
 from ._claim import claim
 from ._clock import Clock, SystemClock
 from ._database import Database
 from ._ends import finish
 from ._hints import Hints
-from ._outage import Outage
 from ._outside import Cancel, Prune, Send, cancel, prune, purge, retry, send
 from ._reader import Reader
 from ._steps import Append, Step, append_events, record_steps

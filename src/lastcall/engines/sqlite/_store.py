@@ -12,8 +12,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ...jobs._processes import ProcessIdentity
 from ...jobs._rows import NewEvent
+from .._outage import Outage
 from ._clock import Clock
-from ._outage import Outage
 
 Call = TypeVar("Call")
 Answer = TypeVar("Answer")

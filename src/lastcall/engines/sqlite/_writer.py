@@ -25,11 +25,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ...exceptions import EngineUnavailable
+from .._outage import Outage
 from ._database import Database
 from ._errors import translated
 from ._log import write_told
 from ._lookout import Lookout
-from ._outage import Outage
 from ._store import Answer, Call, CallersError, Store, Verb
 
 _T = TypeVar("_T")
