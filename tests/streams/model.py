@@ -125,7 +125,10 @@ class Model:
             if write.close and not write.entries and write.producer is None:
                 return Outcome.DUPLICATE
             return Outcome.CLOSED
-        if write.entries and write.content_type not in (None, stream.content_type):
+        fits = write.content_type == stream.content_type
+        if write.content_type is None:
+            fits = stream.content_type != "application/json"
+        if write.entries and not fits:
             return Outcome.WRONG_TYPE
         if numbers is not None:
             return numbers

@@ -78,9 +78,8 @@ def judge(row: StreamRow, known: Producer | None, write: Write) -> Outcome:
     if row.closed:
         only_closes = write.close and not write.entries and write.producer is None
         return Outcome.DUPLICATE if only_closes else Outcome.CLOSED
-    if write.entries and write.content_type is not None:
-        if media_type(write.content_type) != media_type(row.content_type):
-            return Outcome.WRONG_TYPE
+    if write.entries and not _fits(row.content_type, write.content_type):
+        return Outcome.WRONG_TYPE
     if numbers is not Outcome.APPLIED:
         return numbers
     if write.writer_seq is not None and row.writer_seq is not None:
@@ -88,6 +87,12 @@ def judge(row: StreamRow, known: Producer | None, write: Write) -> Outcome:
         if write.writer_seq.encode() <= row.writer_seq.encode():
             return Outcome.OLD_SEQ
     return Outcome.APPLIED
+
+
+def _fits(content_type: str, given: str | None) -> bool:
+    if given is None:
+        return not is_json(content_type)
+    return media_type(given) == media_type(content_type)
 
 
 def _judge_producer(known: Producer | None, given: Producer) -> Outcome:

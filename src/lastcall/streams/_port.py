@@ -132,7 +132,7 @@ class NewStream(NamedTuple):
 
 
 class Write(NamedTuple):
-    """Entries to be added, in one batch, and whether the stream is closed with them. `content_type` None: any.
+    """Entries to be added, in one batch, and whether the stream is closed with them. `content_type` None: any but JSON.
 
     `keep_bytes` and `keep_seconds`: older entries than these may go, whole entries only, the newest one never.
     """

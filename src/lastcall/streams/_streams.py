@@ -168,10 +168,7 @@ class Stream:
             raise BadArguments(
                 f"nothing to be added to the stream {self.name!r}; give bytes or a text that is not empty"
             )
-        info = await self.info()
-        if is_json(info.content_type):
-            raise StreamConflict(f"the stream {self.name!r} is of JSON values; use append_json")
-        return await self._append([content], info.content_type, producer)
+        return await self._append([content], None, producer)
 
     async def append_json(self, *values: Any, producer: Producer | None = None) -> int:
         """Add JSON values, each an entry of its own, all or none; gives the number of the last one.
@@ -182,7 +179,7 @@ class Stream:
             raise BadArguments(f"nothing to be added to the stream {self.name!r}; give at least one value")
         return await self._append([_json(self.name, value) for value in values], JSON, producer)
 
-    async def _append(self, entries: list[bytes], content_type: str, producer: Producer | None) -> int:
+    async def _append(self, entries: list[bytes], content_type: str | None, producer: Producer | None) -> int:
         written = await self.write(entries, content_type=content_type, producer=producer)
         return _expect(self.name, written, producer).last
 
@@ -381,7 +378,11 @@ def _refuse(name: str, written: Written, producer: Producer | None) -> NoReturn:
         case Outcome.CLOSED:
             raise StreamClosed(f"the stream {name!r} is closed; nothing was written")
         case Outcome.WRONG_TYPE:
-            raise StreamConflict(f"the stream {name!r} has another content type; nothing was written")
+            kind = "another content type" if written.row is None else repr(written.row.content_type)
+            raise StreamConflict(
+                f"the stream {name!r} is of the content type {kind}; JSON is written by append_json, and all else"
+                " by append. Nothing was written"
+            )
         case Outcome.BAD_FORK:
             raise BadCursor(f"the stream {name!r} cannot fork its source there: nothing ends at that place")
         case Outcome.FULL:
