@@ -298,7 +298,7 @@ def test_a_stop_gives_the_terminal_back(tmp_path: Path, how: str | signal.Signal
     """Ctrl-C or SIGTERM in the middle: no traceback, the first screen is back, keys are echoed again."""
     asyncio.run(_make_store(tmp_path))
     with Screen("top", "sqlite:///jobs.db", folder=tmp_path) as screen:
-        screen.wait_for("nothing")
+        screen.wait_for("nothing is at work")
         if isinstance(how, str):
             screen.press(how)
         else:

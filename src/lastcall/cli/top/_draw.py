@@ -61,10 +61,11 @@ def _head(snapshot: Snapshot, throughput: Throughput, now: datetime) -> Iterator
 
 
 def _counts(counts: Mapping[str, int], order: Sequence[str]) -> Iterator[Text]:
+    """Those that are not 0, so that the line fits; and always how many run."""
     for status in order:
         count = counts.get(status, 0)
-        style = STATUS_STYLES.get(status, "") if count else "dim"
-        yield Text(f"{count} {status}   ", style=style)
+        if count or status == "running":
+            yield Text(f"{count} {status}   ", style=STATUS_STYLES.get(status, "") if count else "dim")
 
 
 def _drain(told: Mapping[str, Any] | None) -> Iterator[Text]:
@@ -116,7 +117,9 @@ def _workers(workers: Sequence[Lease]) -> Iterator[Table]:
     yield table
 
 
-def _work(view: View, rows: Sequence[Row], space: int | None) -> Table:
+def _work(view: View, rows: Sequence[Row], space: int | None) -> RenderableType:
+    if not rows:
+        return Text("nothing is at work, and nothing waits", style="dim")
     table = _table("KIND", "STATUS", "FOR", "ID", "NAME", "WHAT")
     first = _first(view, rows, space)
     shown = rows[first:] if space is None else rows[first : first + space]
@@ -130,8 +133,6 @@ def _work(view: View, rows: Sequence[Row], space: int | None) -> Table:
             _text(row.what),
             style="reverse" if row.id == view.selected else "",
         )
-    if not rows:
-        table.add_row(Text("nothing", style="dim"))
     return table
 
 
