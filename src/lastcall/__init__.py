@@ -5,6 +5,7 @@ General layout:
 - `_core/` has everything that works inside one process, with the standard library only.
 - `exceptions` has every error.
 - `lastcall.asgi`, `lastcall.starlette`, `lastcall.fastapi` carry it into web servers.
+- `lastcall.otel`, `lastcall.prometheus` and `lastcall.logs` tell of it.
 - `lastcall.demo` and `lastcall.cli` are what the `lastcall` command runs.
 
 This file re-exports; nothing else. ARCHITECTURE.md is the map.

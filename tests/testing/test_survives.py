@@ -6,7 +6,9 @@ import sqlite3
 
 import pytest
 
+from lastcall.engines.sqlite import SqliteEngine
 from lastcall.jobs import AttemptOutcome, Backoff, Context, Decision, Job, Jobs, JobStatus
+from lastcall.jobs._rows import StepRow
 from lastcall.testing import JobsRun, assert_survives, run_jobs
 
 pytestmark = pytest.mark.loops("asyncio")
@@ -171,3 +173,28 @@ async def test_a_deploy_at_a_step() -> None:
         ]
         assert (await job.info()).failures == 0
     assert shop.done == ["charge tea"]
+
+
+async def test_a_step_that_runs_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that forgets what it has recorded, so that a completed step runs again: that is told, with the step."""
+    jobs = Jobs("sqlite:///never-opened.db")
+
+    @jobs.task(name="nap")
+    async def nap(ctx: Context) -> None:
+        await ctx.step(asyncio.sleep, 0, name="first")
+        await ctx.step(asyncio.sleep, 0, name="second")
+
+    await assert_survives(jobs, nap.call())
+    steps = SqliteEngine.steps
+    asked = 0
+
+    async def forgetful(self: SqliteEngine, job_id: str) -> list[StepRow]:
+        nonlocal asked
+        asked += 1
+        return (
+            await steps(self, job_id) if asked % 2 else []
+        )  # every other time it is asked by the tool itself
+
+    monkeypatch.setattr(SqliteEngine, "steps", forgetful)
+    with pytest.raises(AssertionError, match="step 'first' ran again, although it was recorded"):
+        await assert_survives(jobs, nap.call(), only=("commit", 2))
