@@ -51,9 +51,11 @@ class JobObserver(Protocol):
 
     def attempt_started(self, job: Claimed, carried: Mapping[str, str]) -> None:
         """A worker of this process begins an attempt; called in the context that its function will run in."""
+        return None  # in a Protocol a body of words alone would make the method abstract
 
     def attempt_ended(self, job: Claimed, result: AttemptResult) -> None:
         """It has ended, perhaps without having begun."""
+        return None
 
     def step_started(self, job: Claimed, key: str, policy: StepPolicy) -> Ended | None:
         """A step runs, one that is remembered does not; called in the context that its function will run in."""
@@ -61,6 +63,7 @@ class JobObserver(Protocol):
 
     def events_written(self, job: Claimed, count: int) -> None:
         """So many events were appended to the job's log."""
+        return None
 
 
 Observers = tuple[JobObserver, ...]
