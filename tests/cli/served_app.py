@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from lastcall import ShutdownPlan, TaskManager
 from lastcall.fastapi import install
 from lastcall.jobs import Context, Jobs
+from lastcall.streams import Streams
 
 jobs = Jobs("sqlite:///jobs.db", lease_seconds=1.5)
 
@@ -40,7 +41,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-manager = install(app, TaskManager(plan=ShutdownPlan(drain=20, cancel=1, close=1)), jobs=jobs)
+manager = install(
+    app, TaskManager(plan=ShutdownPlan(drain=20, cancel=1, close=1)), jobs=jobs, streams=Streams()
+)
 
 
 @app.get("/slow")

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -56,11 +57,16 @@ class Tail:
         self._typist = Typist(_write, _tell(quiet), size=_terminal_size())
 
     def show(self, chunk: Chunk) -> None:
-        if self._as_json:
-            _write("".join(f"{entry_json(entry)}\n" for entry in chunk.entries))
-        else:
-            self._typist.type(chunk.entries)
-        self.cursor = chunk.cursor
+        # Ctrl-C between the two would print a cursor with which entries are shown twice.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        try:
+            if self._as_json:
+                _write("".join(f"{entry_json(entry)}\n" for entry in chunk.entries))
+            else:
+                self._typist.type(chunk.entries)
+            self.cursor = chunk.cursor
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
 
     def finish(self) -> None:
         if not self._as_json:

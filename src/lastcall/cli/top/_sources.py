@@ -133,7 +133,9 @@ class RemoteSource:
             state = "away" if told is None else str(told["state"])
             rows = [] if told is None else [_row_of_work(work) for work in told.get("work", ())]
             at = time.monotonic()
-            return Snapshot(at, self._remote.shown, state, None, None, (), rows, told, str(error))
+            # In a drain the listener is closed, and that is no trouble.
+            trouble = str(error) if told is None else None
+            return Snapshot(at, self._remote.shown, state, None, None, (), rows, told, trouble)
         except (KeyError, TypeError, ValueError, AttributeError):
             why = "its answers are not understood: another version?"
             return Snapshot(time.monotonic(), self._remote.shown, "away", None, None, (), (), told, why)
