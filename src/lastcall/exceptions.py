@@ -142,6 +142,11 @@ class EngineUnavailable(JobError, RuntimeError):
     what to do. Nothing was written. Workers pause and come back by themselves."""
 
 
+class BrokerUnavailable(JobError, ConnectionError):
+    """The broker or the result store of a carrier (Celery, RQ) cannot be reached. Durable jobs are not affected: they
+    are in the engine, and sent for again. A task of the carrier's own was not sent, or is not known of now."""
+
+
 class SchemaTooNew(JobError, RuntimeError):
     """The store was written by a newer lastcall. Upgrade this one; nothing was changed."""
 

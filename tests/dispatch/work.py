@@ -1,0 +1,88 @@
+"""What is carried, in the test's own process and in the workers': the same declarations, on the same store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lastcall.jobs import Context, Jobs, Task
+from tests.jobs.crash.ledger import Ledger
+
+LONGEST_SECONDS = 40.0
+_LOOK_SECONDS = 0.01
+
+
+class Place(NamedTuple):
+    """Where everything is, for one test; it goes to the workers by the environment."""
+
+    folder: str
+    broker: str
+
+    @property
+    def ledger(self) -> str:
+        return str(Path(self.folder) / "ledger")
+
+    @property
+    def jobs(self) -> Jobs:
+        return Jobs(f"sqlite:///{self.folder}/jobs.db")
+
+    def environment(self) -> dict[str, str]:
+        return {"LASTCALL_TEST_FOLDER": self.folder, "LASTCALL_TEST_BROKER": self.broker}
+
+    @classmethod
+    def here(cls) -> Place:
+        return cls(os.environ["LASTCALL_TEST_FOLDER"], os.environ["LASTCALL_TEST_BROKER"])
+
+    def gate(self, number: int) -> Path:
+        return Path(self.folder) / f"gate.{number}"
+
+
+class Work:
+    """The tasks, declared on `jobs`."""
+
+    def __init__(self, jobs: Jobs, place: Place) -> None:
+        self.place = place
+        self.ledger = Ledger(place.ledger)
+        self.add: Task[Any, int] = jobs.task(name="add")(self._add)
+        self.stepping: Task[Any, int] = jobs.task(name="stepping")(self._stepping)
+        self.single: Task[Any, str] = jobs.task(name="single", concurrency=1)(self._single)
+        self.endless: Task[Any, str] = jobs.task(name="endless")(self._endless)
+        self.asking: Task[Any, str] = jobs.task(name="asking")(self._asking)
+
+    async def _add(self, a: int, b: int) -> int:
+        return a + b
+
+    async def _stepping(self, ctx: Context, steps: int) -> int:
+        for number in range(steps):
+            await ctx.step(self.through_gate, number, name=f"step {number}")
+        return steps
+
+    async def through_gate(self, number: int) -> None:
+        with self.ledger.effect():
+            await opened(self.place.gate(number))
+
+    async def _single(self, ctx: Context) -> str:
+        await ctx.step(self.through_gate, 0, name="alone")
+        return "done"
+
+    async def _endless(self, ctx: Context) -> str:
+        self.ledger.write("began", job=ctx.job_id, attempt=ctx.attempt)
+        try:
+            await asyncio.sleep(LONGEST_SECONDS)
+        finally:
+            self.ledger.write("left", str(ctx.cancel_reason), job=ctx.job_id, attempt=ctx.attempt)
+        return "nobody has cancelled it"
+
+    async def _asking(self, ctx: Context) -> str:
+        await ctx.sleep(0.05)
+        return str(await ctx.wait_for("word"))
+
+
+async def opened(gate: Path) -> None:
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while not gate.exists():
+        assert time.monotonic() < deadline, f"nobody has opened {gate.name}"
+        await asyncio.sleep(_LOOK_SECONDS)
