@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ class Program:
     def __init__(self, place: Place) -> None:
         self.app = Celery("tests", broker=place.broker, backend=place.broker, set_as_current=False)
         self.app.conf.update(broker_connection_retry_on_startup=True, task_track_started=True)
+        self.app.conf.worker_soft_shutdown_timeout = float(os.environ.get("LASTCALL_TEST_SOFT", "0"))
         self.jobs: Jobs = place.jobs
         self.work = Work(self.jobs, place)
         self.carrier = CeleryCarrier(self.app, self.jobs, plan=PLAN, resend_seconds=RESEND_SECONDS)

@@ -68,11 +68,12 @@ class Fleet:
         self.workers.append(worker)
         return worker
 
-    def celery(self, pool: str, concurrency: int = 2, *more: str) -> subprocess.Popen[bytes]:
+    def celery(self, pool: str, concurrency: int = 2, **environment: str) -> subprocess.Popen[bytes]:
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
         return self.start(
             *("celery", "-A", "tests.dispatch.celery_program", "worker", *quiet),
-            *("--pool", pool, "--concurrency", str(concurrency), "--hostname", f"w{len(self.workers)}@test", *more),
+            *("--pool", pool, "--concurrency", str(concurrency), "--hostname", f"w{len(self.workers)}@test"),
+            **environment,
         )
 
     def log(self) -> str:

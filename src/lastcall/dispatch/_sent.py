@@ -53,7 +53,7 @@ class Watch:
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(task_id, []).append(waiter)
         self._pause = _FIRST_SECONDS
-        if self._asking is None or self._asking.done():
+        if self._asking is None or self._asking.done() or self._asking.cancelling():
             loop = asyncio.get_running_loop()
             self._asking = asyncio.Task(self._ask(), loop=loop, name="ask for carried tasks")
         try:
@@ -64,6 +64,8 @@ class Watch:
                 waiters.remove(waiter)
             if not waiters:
                 self._waiting.pop(task_id, None)
+            if not self._waiting and self._asking is not None:
+                self._asking.cancel()
 
     async def _ask(self) -> None:
         while self._waiting:
