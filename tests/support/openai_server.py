@@ -71,7 +71,8 @@ class Fault:
 
 @dataclass
 class Call:
-    """One request. `sent`: pieces of text that were written to the client; `hung_up`: it left before the end."""
+    """One request. `sent`: pieces of text that were written to the client; `finished`: all of the answer was;
+    `hung_up`: the client left before that."""
 
     method: str
     path: str
@@ -205,7 +206,7 @@ class OpenAIServer:
             answer = asyncio.ensure_future(self._answer(call, writer))
             try:
                 await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
-                call.hung_up = not answer.done()
+                call.hung_up = not answer.done() and not call.finished
             finally:
                 gone.cancel()
                 answer.cancel()
@@ -245,7 +246,6 @@ class OpenAIServer:
             match = re.fullmatch(pattern, call.path)
             if match is not None and method == call.method:
                 await handler(call, writer, fault, *match.groups())
-                call.finished = True
                 return
         await _refuse(call, writer, 404, f"no such page: {call.method} {call.path}")
 
@@ -313,6 +313,7 @@ class OpenAIServer:
         await send({}, reason)
         if (call.body.get("stream_options") or {}).get("include_usage"):
             await _event(writer, {**chunk, "choices": [], "usage": usage})
+        call.finished = True  # before the client can know it, and the test that waits for the client
         await _write(writer, b"data: [DONE]\n\n")
         await _end_stream(writer)
 
@@ -401,6 +402,7 @@ class OpenAIServer:
                     if fault.cut_after == call.sent:
                         raise _Cut
                     call.sent += 1
+                call.finished = event["type"] == "response.completed"
                 await _event(writer, event, name=event["type"])
                 at += 1
             if one.ended:
@@ -553,6 +555,7 @@ async def _json(
     call: Call, writer: asyncio.StreamWriter, data: dict[str, Any], status: int = 200, more: str = ""
 ) -> None:
     call.status = status
+    call.finished = status == 200
     body = json.dumps(data).encode()
     writer.write(_head(status, "application/json", f"Content-Length: {len(body)}\r\n{more}") + body)
     await writer.drain()

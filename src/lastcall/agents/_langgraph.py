@@ -1,10 +1,10 @@
 """LangGraph: each superstep of a graph is a step of the job. The only file that imports langgraph.
 
 Who calls it: `_adapters`, for compiled graphs. Theory of operation: a run has a checkpointer of its own, in memory.
-When a superstep has put its checkpoint there, LangGraph's drain (`RunControl.request_drain`) ends the graph at that
-very place; what the superstep has put is the value of a step, written under the fence of the attempt; and the next step
-goes on from there. So a run that is started again fills its checkpointer from its steps, and a deploy hands over
-between two supersteps, of the graph or of a subgraph in it.
+Before a second superstep begins, LangGraph's drain (`RunControl`) ends the graph at that very place; what the superstep
+has put into the checkpointer is the value of a step, written under the fence of the attempt; and the next step goes on
+from there. So a run that is started again fills its checkpointer from its steps, and a deploy hands over between two
+supersteps, of the graph or of a subgraph in it.
 
 What can go wrong: the process dies inside a superstep; then all its nodes run again, also those that had ended beside
 the others. A subgraph compiled with `checkpointer=False` begins anew when a deploy comes in its middle. State that
@@ -21,7 +21,6 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.pregel import Pregel
@@ -150,8 +149,8 @@ class _GraphRun:
 
     async def _run_one(self, given: Any) -> dict[str, Any]:
         """Inside a step: up to the next checkpoint."""
-        control = RunControl()
-        self._saver.begin(control)
+        control = _OneSuperstep()
+        self._saver.begin()
         told = _Told(self._turn)
         drained = False
         try:
@@ -161,7 +160,6 @@ class _GraphRun:
                     self._config,
                     context=self._agent.context,
                     stream_mode=["messages", "updates", "custom"],
-                    durability="sync",
                     control=control,
                 )
                 # Closed here and at once: a cancellation that comes in `hear` would leave its nodes, and their calls of
@@ -197,6 +195,27 @@ class _GraphRun:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+
+class _OneSuperstep(RunControl):
+    """Asks the graph to stop before its second superstep, and does not ask the subgraphs that run inside the first one.
+
+    Every loop of a run asks its control before each superstep. That of the graph itself does so in the task that reads
+    its stream; those of subgraphs are in tasks of their own.
+    """
+
+    __slots__ = ("_asked", "_reader")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader = asyncio.current_task()
+        self._asked = 0
+
+    @property
+    def drain_requested(self) -> bool:
+        if asyncio.current_task() is self._reader:
+            self._asked += 1
+        return self._asked > 1 or super().drain_requested
 
 
 class _Told:
@@ -259,12 +278,10 @@ class _StepSaver(InMemorySaver):
 
     def __init__(self) -> None:
         super().__init__()
-        self._control: RunControl | None = None
         self._known: tuple[set[Any], set[Any], set[Any]] = (set(), set(), set())
 
-    def begin(self, control: RunControl) -> None:
-        """A superstep runs from now on; its checkpoint ends it."""
-        self._control = control
+    def begin(self) -> None:
+        """A superstep runs from now on."""
         self._known = (set(self._checkpoints()), set(self._all_writes()), set(self.blobs))
 
     def _checkpoints(self) -> dict[tuple[str, str], Any]:
@@ -281,20 +298,6 @@ class _StepSaver(InMemorySaver):
             for (_, space, checkpoint_id), writes in self.writes.items()
             for (task, index), entry in writes.items()
         }
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """Also ends the graph here, if this is the end of one of its own supersteps."""
-        saved = await super().aput(config, checkpoint, metadata, new_versions)
-        own = not config["configurable"].get("checkpoint_ns")
-        if own and metadata.get("source") == "loop" and self._control is not None:
-            self._control.request_drain("superstep")
-        return saved
 
     def put_since_begin(self, thread_id: str) -> dict[str, Any]:
         """What is new, as JSON."""

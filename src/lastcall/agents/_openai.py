@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from openai import APIConnectionError, APIError, AsyncOpenAI, AsyncStream, BadRequestError, NotFoundError
@@ -194,10 +194,9 @@ class _Reading:
         )
 
     async def _read_stream(self) -> Response | None:
-        """The response, if the stream tells its end. Read to the very end: what is left half read of openai's streams
-        complains when it is collected."""
+        """The response, if the stream tells its end."""
         characters, ended = 0 if self._place is None else self._place.characters, None
-        async with await self._open() as stream:
+        async with _closing(await self._open()) as stream:
             async for event in stream:
                 if event.type == "response.output_text.delta":
                     characters += len(event.delta)
@@ -264,6 +263,21 @@ class _Reading:
                 await self._client.responses.cancel(self._place.response_id)
         except (APIError, TimeoutError) as error:
             logger.warning("response %s could not be cancelled: %s", self._place.response_id, error)
+
+
+@asynccontextmanager
+async def _closing(
+    stream: AsyncStream[ResponseStreamEvent],
+) -> AsyncIterator[AsyncStream[ResponseStreamEvent]]:
+    """Close the connection, whatever happens, and what openai reads it with: generators in generators, which nobody
+    closes. Read on, they end at once, for the connection is closed; left alone they complain when collected."""
+    try:
+        yield stream
+    finally:
+        await stream.close()
+        with suppress(Exception):
+            async for _ in stream:
+                pass
 
 
 def found_in(emitted: Sequence[Any]) -> tuple[_Place | None, int]:

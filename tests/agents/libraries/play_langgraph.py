@@ -103,7 +103,7 @@ def langgraph(stage: Stage) -> CompiledStateGraph[Any, Any, Any, Any]:
     return graph.compile()
 
 
-def nested(stage: Stage) -> CompiledStateGraph[Any, Any, Any, Any]:
+def nested(stage: Stage, inner_checkpointer: bool | None = None) -> CompiledStateGraph[Any, Any, Any, Any]:
     """A graph in a graph, each of its nodes an effect."""
 
     def node(name: str) -> Any:
@@ -121,14 +121,19 @@ def nested(stage: Stage) -> CompiledStateGraph[Any, Any, Any, Any]:
     inner.add_edge(START, "first")
     inner.add_edge("first", "second")
     inner.add_edge("second", END)
-    outer.add_node("inner", inner.compile())
+    outer.add_node("inner", inner.compile(checkpointer=inner_checkpointer))
     outer.add_edge(START, "before")
     outer.add_edge("before", "inner")
     outer.add_edge("inner", END)
     return outer.compile()
 
 
-PLAYS: dict[str, Play] = {"langgraph": langgraph, "nested": nested}
+def forgetful(stage: Stage) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The same, with an inner graph that keeps no checkpoints."""
+    return nested(stage, inner_checkpointer=False)
+
+
+PLAYS: dict[str, Play] = {"langgraph": langgraph, "nested": nested, "forgetful": forgetful}
 
 if __name__ == "__main__":
     main(PLAYS)

@@ -12,9 +12,10 @@ from tests.agents.libraries.play_openai import openai
 from tests.agents.libraries.play_openai_agents import openai_agents
 from tests.agents.libraries.play_pydantic_ai import pydantic_ai
 from tests.agents.libraries.plays import Play, Stage
-from tests.agents.libraries.theatre import shown_by
+from tests.agents.libraries.theatre import generators_end, shown_by
 from tests.agents.places import Place
-from tests.support.openai_server import OpenAIServer, Reply, Tool
+from tests.jobs.running import eventually
+from tests.support.openai_server import Fault, OpenAIServer, Reply, Tool
 
 ANSWER = "the bar stops taking orders and nobody is locked in"
 SEARCH = [Reply("Let me look. ", [Tool("search", {"q": "bar"}, id="call_1")]), Reply(ANSWER)]
@@ -41,6 +42,23 @@ async def test_an_agent_with_a_tool(play: Play, place: Place, tmp_path: Path) ->
         assert called == [{"id": "call_1", "name": "search", "arguments": {"q": "bar"}}]
         assert stage.effects == ["search bar"]
         assert len(server.paid) == 2
+
+
+@every_library
+async def test_a_cancel_closes_the_connection(play: Play, place: Place, tmp_path: Path) -> None:
+    """A user cancels in the middle of an answer: the model's server sees the connection close, or is told to stop."""
+    with OpenAIServer([Reply(ANSWER)], faults={1: Fault(hold_after=3)}) as server:
+        async with place.queue(play(Stage(server.url, tmp_path))) as queue:
+            run = await queue.submit("hello")
+            await eventually(lambda: bool(server.calls) and server.calls[0].sent == 3)
+            assert not server.calls[0].hung_up
+            await run.cancel()
+            assert (await run.wait(timeout=30)).status == "cancelled"
+            await eventually(lambda: server.calls[0].hung_up)
+            assert (await run.text()) in ANSWER
+            await generators_end()
+        assert len(server.paid) == 1
+        assert server.cancelled == (["resp_1"] if play is openai else [])
 
 
 @pytest.mark.loops("asyncio")

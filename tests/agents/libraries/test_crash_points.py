@@ -3,7 +3,6 @@
 What had ended is not done again, what was cut off is done once more, and a reader has every word once.
 """
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.agents.libraries.play_openai import openai
 from tests.agents.libraries.play_openai_agents import openai_agents
 from tests.agents.libraries.play_pydantic_ai import pydantic_ai
 from tests.agents.libraries.plays import Play, Stage, queue_of
-from tests.agents.libraries.theatre import shown_by
+from tests.agents.libraries.theatre import generators_end, shown_by
 from tests.support.openai_server import OpenAIServer, Reply, Tool
 
 pytestmark = [pytest.mark.loops("asyncio")]
@@ -52,12 +51,6 @@ async def played(
             shown = shown_by([event async for event in asked.events()])
             await generators_end()
             return server, shown, stage.effects
-
-
-async def generators_end() -> None:
-    """openai's streams are nested generators, which it leaves to the loop: one of them ends in each of its turns."""
-    for _ in range(50):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("when", ["before", "after", "recorded"])

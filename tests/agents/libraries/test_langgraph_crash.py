@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents.libraries.play_langgraph import langgraph, nested
+from tests.agents.libraries.play_langgraph import forgetful, langgraph, nested
+from tests.agents.libraries.plays import Play
 from tests.agents.libraries.theatre import Theatre, play
 from tests.jobs.running import reaches
 from tests.support.openai_server import Fault, OpenAIServer, Reply, Tool
@@ -80,10 +81,14 @@ async def test_a_deploy_between_supersteps(tmp_path: Path) -> None:
         assert [call.finished for call in server.paid] == [True, True]
 
 
-async def test_a_deploy_inside_a_subgraph(tmp_path: Path) -> None:
-    """A deploy in a node of a subgraph: the subgraph is left behind this node, and nothing in it is run again."""
+@pytest.mark.parametrize(
+    ("inner", "again"), [(nested, []), (forgetful, ["first"])], ids=["nested", "forgetful"]
+)
+async def test_a_deploy_inside_a_subgraph(inner: Play, again: list[str], tmp_path: Path) -> None:
+    """A deploy in a node of a subgraph: the subgraph is left behind this node, and nothing in it is run again, unless
+    it keeps no checkpoints."""
     with OpenAIServer([]) as server:
-        async with play(server, tmp_path, "play_langgraph", "nested", nested) as theatre:
+        async with play(server, tmp_path, "play_langgraph", inner.__name__, inner) as theatre:
             theatre.stage.hold("first")
             with theatre.worker() as first:
                 await theatre.acted("before", "first")
@@ -93,7 +98,7 @@ async def test_a_deploy_inside_a_subgraph(tmp_path: Path) -> None:
             assert theatre.stage.effects == ["before", "first"]
             async with theatre.jobs.worker():
                 assert await theatre.result() == '"second"'
-            assert theatre.stage.effects == ["before", "first", "second"]
+            assert theatre.stage.effects == ["before", "first", *again, "second"]
             assert await outcomes(theatre) == ["handed_over", "completed"]
 
 

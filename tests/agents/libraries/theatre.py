@@ -27,6 +27,12 @@ def shown_by(events: Sequence[Any]) -> str:
     return "".join("".join(pieces) for pieces in shown.values())
 
 
+async def generators_end() -> None:
+    """openai's streams are nested generators, which it leaves to the loop: one of them ends in each of its turns."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 class Theatre:
     def __init__(
         self, jobs: Jobs, database: str, module: str, name: str, stage: Stage, job: Job[Any]
