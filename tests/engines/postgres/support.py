@@ -18,7 +18,8 @@ from tests.support.postgres import shared_url
 PATIENCE_SECONDS = 30.0
 
 _TABLES = (
-    "job attempt step event message wait wait_job rate schedule worker lane".split()  # all that `everything` sees
+    "job attempt step event message wait wait_job rate schedule worker lane stream stream_entry"
+    " stream_producer".split()  # all that `everything` sees
 )
 _free: list[str] = []
 _numbers = itertools.count()

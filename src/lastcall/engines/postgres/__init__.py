@@ -16,6 +16,7 @@ General layout:
     _claims       a claim from its question to its answer, also when that was lost
     _finishes     the same for the ends of attempts
     _reads        the verbs that read
+    _streams      free-standing streams (_stream_rows); _threads runs plain code that waits for the loop
     _clock, _url
 
 Imports go from the engine down to the store; the verbs know no pool and no loop, but for `_transact`, whose work runs

@@ -163,7 +163,10 @@ class Database:
         try:
             return _Try(await work(Store(connection, self._terms, wrap=self.pooled, again=again)))
         except Exception as error:
-            return self._failed(connection, error)
+            outcome = self._failed(connection, error)
+            if not connection.is_closed() and connection.is_in_transaction():  # a snapshot
+                await self._roll_back(connection)
+            return outcome
         except BaseException:
             self._pool.drop(connection)
             raise

@@ -49,6 +49,7 @@ from ._leases import Leases
 from ._outside import Cancel, Send, ask_to_cancel, cancel, prune, purge, retry, send
 from ._steps import Append, Step, all_completed, append_events, different_steps, record_steps
 from ._store import Terms, Texts
+from ._streams import PostgresStreams
 from ._submit import Tick, add_lanes, fire, is_plain, lanes_of, submit_carefully, submit_plain
 from ._transact import CallersError, Transact, transact
 from ._workers import any_orphan, bury, cancel_requests, find_dead, join, renew, resign
@@ -117,6 +118,7 @@ class PostgresEngine:
         self._careful_submits = Batches("submit-with-keys", self._submit_carefully)
         self._steps = Batches("steps", self._record_steps)
         self._appends = Batches("events", self._append_events)
+        self.streams = PostgresStreams(self._ready, self._do, self._written, self.listen)
 
     def __repr__(self) -> str:
         return f"<PostgresEngine {self.address.shown} {'closed' if self._database is None else 'open'}>"

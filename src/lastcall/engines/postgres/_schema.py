@@ -119,6 +119,21 @@ _VERSION_1 = (
         id text COLLATE "C" PRIMARY KEY, host text NOT NULL, pid bigint NOT NULL, process_start text, boot_id text,
         pid_namespace text, lease_seconds float8 NOT NULL, lease_until float8 NOT NULL, concurrency int NOT NULL,
         queues text[], joined_at float8 NOT NULL, renewed_at float8 NOT NULL) WITH (fillfactor = 50)""",
+    # Free-standing streams. `id` is random: a cache outside must not take a stream for another of the same name.
+    """CREATE TABLE lastcall.stream (
+        id bigint PRIMARY KEY, name text COLLATE "C" NOT NULL UNIQUE, content_type text NOT NULL,
+        created_at float8 NOT NULL, ttl_seconds bigint, expires_at float8, due float8, closed bool NOT NULL,
+        first bigint NOT NULL, last bigint NOT NULL, tail bigint NOT NULL, writer_seq text, parent bigint,
+        inherited bigint NOT NULL, fork_source text, fork_seq bigint, fork_end bigint, fork_further bigint,
+        forks int NOT NULL, gone bool NOT NULL) WITH (fillfactor = 70)""",
+    "CREATE INDEX stream_due ON lastcall.stream (due) WHERE due IS NOT NULL AND NOT gone",
+    # `upto`: how many bytes the stream has up to and including this entry.
+    f"""CREATE TABLE lastcall.stream_entry (
+        stream bigint NOT NULL, seq bigint NOT NULL, batch bigint NOT NULL, upto bigint NOT NULL, at float8 NOT NULL,
+        data bytea NOT NULL, PRIMARY KEY (stream, seq)) {_APPENDED}""",
+    """CREATE TABLE lastcall.stream_producer (
+        stream bigint NOT NULL, id text COLLATE "C" NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL,
+        PRIMARY KEY (stream, id))""",
     # Counts changes, for those who cannot listen: see `_hints`.
     "CREATE SEQUENCE lastcall.news",
 )

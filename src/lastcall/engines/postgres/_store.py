@@ -16,7 +16,8 @@ the circle, and the database tries the one again from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from ...jobs._processes import ProcessIdentity
@@ -28,7 +29,9 @@ from ._leases import Leases
 _TIME = f"SELECT {NOW}"
 _LOCK = """SELECT pg_advisory_xact_lock($1::int, h) FROM (SELECT DISTINCT hashtext(name) AS h
     FROM unnest($2::text[]) AS name ORDER BY h) AS hashes"""
-_TASKS, _KEYS = 7811888, 7811889
+_LOCK_STREAMS = "SELECT pg_advisory_xact_lock($1::bigint)"
+_LOCK_STREAMS_SHARED = "SELECT pg_advisory_xact_lock_shared($1::bigint)"
+_TASKS, _KEYS, _STREAMS = 7811888, 7811889, 7811890
 # A job, and the jobs that wait for it.
 _AND_WAITERS = """SELECT n FROM lastcall.job WHERE id = ANY($1::text[]) UNION SELECT wait.job FROM lastcall.wait_job
     JOIN lastcall.wait ON wait.n = wait_job.wait WHERE wait_job.job_id = ANY($1::text[])"""
@@ -131,6 +134,25 @@ class Store:
     async def value(self, text: str, *values: Any) -> Any:
         row = await self.row(text, *values)
         return None if row is None else row[0]
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[None]:
+        """All statements of this block see the same moment; they only read."""
+        await self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._wrap = False
+        self.now = await self.value(_TIME, self.now)
+        yield
+        # After an error the connection is given back by whoever lent it, who ends the transaction.
+        await self.connection.execute("COMMIT")
+
+    async def lock_stream(self, name: str) -> None:
+        """Nobody else writes to this stream, nor creates or ends any, until this transaction is over."""
+        await self.rows(_LOCK_STREAMS_SHARED, _STREAMS)
+        await self.rows(_LOCK, _STREAMS, [name])
+
+    async def lock_streams(self) -> None:
+        """Nobody else writes to any stream until this transaction is over: what forks touch is not known before."""
+        await self.rows(_LOCK_STREAMS, _STREAMS)
 
     # --- locks -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +17,7 @@ from ...jobs._rows import StepRecord
 from ._driver import Connection, is_servers
 from ._steps import Step, completed, fenced, record_steps
 from ._store import Store
+from ._threads import in_thread
 
 _T = TypeVar("_T")
 
@@ -122,40 +122,9 @@ async def transact(store: Store, call: Transact) -> str | None:
         return recorded  # a completed step never runs again
     connection = TransactionConnection(store.connection, asyncio.get_running_loop(), call.job_id)
     try:
-        value = await _in_thread(call.work, connection)
+        value = await in_thread(lambda: call.work(connection))
     except Exception as error:
         raise connection.failed(error) from error
     connection.check_unharmed()
     await record_steps(store, [Step(call.job_id, call.attempt, completed(call.step, value))])
     return value
-
-
-async def _in_thread(work: Callable[[Any], str], connection: TransactionConnection) -> str:
-    """Not the loop's own threads, which a program may have filled with jobs that wait for this one."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[str] = loop.create_future()
-
-    def tell(value: str | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(value or "null")
-        else:
-            # A future refuses to carry a StopIteration.
-            done.set_exception(
-                RuntimeError(f"the code raised {error!r}") if isinstance(error, StopIteration) else error
-            )
-
-    def run() -> None:
-        value, failure = None, None
-        try:
-            value = work(connection)
-        except BaseException as error:
-            failure = error
-        try:
-            loop.call_soon_threadsafe(tell, value, failure)
-        except RuntimeError:
-            return  # the loop is closed: there is nobody left to be told
-
-    threading.Thread(target=run, name="lastcall-postgres-transaction", daemon=True).start()
-    return await done

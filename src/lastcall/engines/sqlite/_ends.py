@@ -27,7 +27,7 @@ from ._limits import release, requeue
 from ._log import write_told
 from ._store import FEW, Store
 from ._suspects import SUSPECT
-from ._waits import begin, drop_waits, wake_parents
+from ._waits import begin, drop_waits, wake_parents, wakes_limited
 
 _COMPLETED = JobStatus.COMPLETED
 
@@ -124,17 +124,44 @@ def decide(outcome: Failed | Cancelled | HandedOver | Suspended, cancel_reason: 
 
 
 def finish(store: Store, calls: Sequence[Sequence[AttemptEnd]]) -> list[list[JobStatus | None]]:
-    """All ends of all calls, in order; what results set in motion comes once, for all of them together."""
+    """All ends of all calls, in order; what results set in motion comes once, for all of them together.
+
+    But one by one where they wake a job that has a limit: together, a job that is woken by the second end might take
+    the place that the first one has freed, before those who have been held back for it.
+    """
     write_told(store)  # a log in which only that stands is not empty, either
+    if _one_by_one(store, calls):
+        return [[_finish_alone(store, end) for end in ends] for ends in calls]
     completed: list[str] = []
     answers = _complete_all(store, calls, completed)
     if answers is None:
         answers = [[_finish_one(store, end, completed) for end in ends] for ends in calls]
+    _set_in_motion(store, completed)
+    return answers
+
+
+def _one_by_one(store: Store, calls: Sequence[Sequence[AttemptEnd]]) -> bool:
+    ids = []
+    for ends in calls:
+        for id, _, outcome in ends:
+            if isinstance(outcome, Suspended) and any(wait.jobs for wait in outcome.waits):
+                return True
+            ids.append(id)
+    return wakes_limited(store, ids)
+
+
+def _finish_alone(store: Store, end: AttemptEnd) -> JobStatus | None:
+    completed: list[str] = []
+    status = _finish_one(store, end, completed)
+    _set_in_motion(store, completed)
+    return status
+
+
+def _set_in_motion(store: Store, completed: list[str]) -> None:
     if completed:
         _tell_completed(store)
         _release_all(store, completed)
         ended(store, completed)
-    return answers
 
 
 def _complete_all(

@@ -15,9 +15,10 @@ from typing import Any
 from ...streams import _verbs
 from ...streams._policy import is_worth_touching
 from ...streams._port import NewStream, Outcome, Page, Position, Write, Written
+from .._stream_news import StreamNews
 from ._clock import Clock
 from ._store import Store, Verb, each
-from ._stream_news import StreamNews, read_heads
+from ._stream_news import read_heads
 from ._stream_rows import SqlRows
 
 

@@ -46,6 +46,9 @@ _FOR_MESSAGE = """SELECT n, job, step, kind, created_at FROM lastcall_wait
 _ANY = "SELECT 1 FROM lastcall_wait LIMIT 1"
 _ANY_JOBS = "SELECT 1 FROM lastcall_wait_job LIMIT 1"
 _WAITERS = "SELECT DISTINCT wait FROM lastcall_wait_job WHERE job_id IN (SELECT value FROM json_each(?))"
+_LIMITED_WAITER = """SELECT 1 FROM lastcall_wait_job AS about JOIN lastcall_wait AS wait ON wait.n = about.wait
+    JOIN lastcall_job AS waiter ON waiter.n = wait.job
+    WHERE about.job_id IN (SELECT value FROM json_each(?)) AND waiter.limit_key IS NOT NULL LIMIT 1"""
 _ALL_ENDED = """SELECT n, job, step, kind, created_at FROM lastcall_wait
     WHERE n IN (SELECT value FROM json_each(?))
     AND NOT EXISTS (SELECT 1 FROM lastcall_wait_job WHERE wait = lastcall_wait.n AND ended = 0) ORDER BY n"""
@@ -124,6 +127,13 @@ def wake_parents(store: Store, ids: Sequence[str]) -> None:
     if waits:
         store.execute(_MARK, (True, json.dumps(ids)))
         _wake(store, _complete_ended(store, waits))
+
+
+def wakes_limited(store: Store, ids: Sequence[str]) -> bool:
+    """Whether a job that has a limit waits for one of these."""
+    if store.execute(_ANY_JOBS).fetchone() is None:
+        return False
+    return store.execute(_LIMITED_WAITER, (json.dumps(ids),)).fetchone() is not None
 
 
 def _complete_ended(store: Store, waits: Sequence[int]) -> list[_Row]:
