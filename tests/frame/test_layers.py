@@ -19,6 +19,7 @@ THIRD_PARTY = {
     "lastcall.agents._openai_agents": {"agents", "openai"},
     "lastcall.otel": {"opentelemetry"},
     "lastcall.prometheus": {"prometheus_client"},
+    "lastcall.dispatch.celery": {"billiard", "celery", "kombu"},
     "lastcall.demo": {"fastapi", "pydantic", "pydantic_ai", "rich", "uvicorn"},
     "lastcall.cli": {"rich", "typer", "uvicorn", "yaml"},
 }
