@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,66 @@ def test_a_drain_by_http_ends_the_server_and_nothing_is_cut(
     chosen = {choice["name"]: choice["value"] for choice in told["chosen"]}
     assert (told["pid"], told["lastcall"]) == (server._process.pid, True)
     assert (chosen["timeout_graceful_shutdown"], chosen["lifespan"], chosen["workers"]) == (23, "on", 1)
+
+
+SETUPS = {
+    "hypercorn -w 1": ["hypercorn", "-w", "1", "--graceful-timeout", "20", "-b", "127.0.0.1:{port}"],
+    "granian": [
+        "granian",
+        "--interface",
+        "asgi",
+        "--workers",
+        "2",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "{port}",
+    ],
+    "gunicorn": ["gunicorn", "-k", "asgi", "--no-control-socket", "-b", "127.0.0.1:{port}"],
+    "gunicorn with uvicorn": [
+        *("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "--no-control-socket", "-b", "127.0.0.1:{port}")
+    ],
+    "uvicorn --workers 2": ["uvicorn", "--workers", "2", "--port", "{port}"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETUPS)
+def test_a_worker_that_is_asked_drains_its_whole_server(
+    folder: Path, release: Callable[[int], object], name: str
+) -> None:
+    """A parent would start another worker in the place of the one that drains: it is the parent that is told."""
+    port = str(free_port())
+    server_name, *options = (word.replace("{port}", port) for word in SETUPS[name])
+    answers: list[bytes] = []
+    with Program(["-m", server_name, f"{APP}:app", *options], cwd=folder) as server:
+        url = f"http://127.0.0.1:{port}"
+        until_ready(url)
+
+        def ask() -> None:
+            with urllib.request.urlopen(f"{url}/slow", timeout=60) as answer:
+                answers.append(answer.read())
+
+        client = threading.Thread(target=ask)
+        client.start()
+        server.wait_for("slow begins", on="out")
+        with run(folder, "drain", url) as drain:
+            drain.wait_for("draining|clos")  # of two workers the idle one may have been asked
+            release(1)
+            assert drain.wait() == 0
+        assert server.wait() == 0
+        client.join(30)
+    assert answers == [b'"done"']
+
+
+def until_ready(url: str) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"{url} is not ready")
 
 
 def test_what_is_cut_off_is_1_for_both(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """PREFIX/drain: where a shutdown stands, to be followed live, and the verb that begins one.
 
 Who calls it: `_face`. What it owns: how a drain is told (`stand`), and that a process asked to drain also ends: it
-sends itself SIGTERM, which the server and the plan take as any other, so that there is one way to stop and not two.
-Where no signal can be heard (a server in a thread, a test client) only the plan is carried out, and the answer says so.
+sends SIGTERM to itself, or to its server's main process if it is a worker of one (which would start another in its
+place). Server and plan take that as any other signal, so that there is one way to stop and not two. Where no signal
+can be heard (a server in a thread, a test client) only the plan is carried out, and the answer says so.
 
 A follower is no held call: it stays until the report is there, which is after all calls. What can go wrong: a client
 that does not read; it is left alone, and ends with the server's connection.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -28,8 +30,10 @@ from .._core._state import ManagerState
 from ..exceptions import NotOpen
 from ._log_request import LogFormat, chosen_format
 from ._pages import Answer, Pages
+from ._servers import Server
 from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
 
+_WITH_WORKERS = ("uvicorn", "hypercorn", "granian")
 _LISTED = 50
 _FOLLOWERS = 16
 _LOOK_SECONDS = 0.2
@@ -53,6 +57,11 @@ class DrainFace:
     def __init__(self, manager: TaskManager) -> None:
         self._manager = manager
         self._followers = 0
+        self._server = Server("")
+
+    def on_open(self, server: Server) -> None:
+        """The server that runs us is known."""
+        self._server = server
 
     def pages(self) -> Pages:
         return {"GET": self._look, "POST": self._begin}
@@ -84,7 +93,11 @@ class DrainFace:
         if not ends_process():
             self._manager.begin_shutdown()
             return
-        signal.raise_signal(signal.SIGTERM)
+        parent = main_process(self._server.name)
+        if parent is None:
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            os.kill(parent, signal.SIGTERM)
         # The handler tells the loop, which comes to it in its next turns.
         for _ in range(_SIGNAL_LOOKS):
             if self._manager.state is not ManagerState.OPEN:
@@ -176,6 +189,19 @@ def ends_process() -> bool:
     """Whether SIGTERM is heard by a shutdown plan: only then may this process send it to itself."""
     handler = signal.getsignal(signal.SIGTERM)
     return isinstance(handler, _Handler) and not handler.watch._over
+
+
+def main_process(server: str) -> int | None:
+    """The process that started this one as a worker of its server; None: this is the main process, as far as one sees.
+
+    Only where a known server has started it: the parent of another one is somebody else's program.
+    """
+    if server.startswith("gunicorn"):
+        return os.getppid()
+    parent = multiprocessing.parent_process()
+    target = getattr(multiprocessing.current_process(), "_target", None)  # private, so it may be gone one day
+    package = str(getattr(target, "__module__", "")).partition(".")[0]
+    return parent.pid if parent is not None and package in _WITH_WORKERS else None
 
 
 def _event(name: str, content: object) -> bytes:

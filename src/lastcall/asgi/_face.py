@@ -101,7 +101,7 @@ class Face:
         self._retry_after_seconds = retry_after_seconds
         self._allow = allow or allow_local
         self.jobs = None if jobs is None else JobsFace(jobs, f"{prefix}/jobs")
-        self._drain = DrainFace(manager)
+        self.drain = DrainFace(manager)
         self._metrics = metrics
         self._streams = DurableStreams(streams) if isinstance(streams, Streams) else streams
         if self._streams is None and jobs is not None:
@@ -167,7 +167,7 @@ class Face:
             case ["stats"]:
                 return {"GET": self._stats}
             case ["drain"]:
-                return self._drain.pages()
+                return self.drain.pages()
             case ["metrics"] if self._metrics is not None:
                 return {"GET": partial(_handed_on, self._metrics)}
             case ["tasks", id] if id:

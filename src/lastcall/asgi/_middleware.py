@@ -167,6 +167,7 @@ class Lastcall:
         return state in _SERVING
 
     def _on_open(self, server: Server) -> None:
+        self.face.drain.on_open(server)
         options = self._options
         self._options = CallOptions(
             options.stream_grace_seconds, options.retry_after_seconds, call_limit(server)

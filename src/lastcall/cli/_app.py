@@ -301,8 +301,8 @@ def drain(
 ) -> None:
     """Ask a running process to drain, and follow it to its report.
 
-    It stops as at SIGTERM: readiness turns 503, work ends by the plan, the process exits. Of several processes behind
-    one URL the one that answers drains; use --pid for a parent. By default only clients on its machine may ask.
+    It stops as at SIGTERM: readiness turns 503, work ends by the plan, the process exits, with all workers of its
+    server. Behind a balancer it is the one that answers. By default only clients on its machine may ask.
 
     Exit code:
 
