@@ -284,22 +284,15 @@ def read(rows: Rows, now: float, name: str, after: Position | int, limit: int, m
     row = rows.named(name)
     if (missing := _missing(row, now)) is not None or row is None:
         return Page(missing or Outcome.UNKNOWN)
-    if isinstance(after, int):
-        if limit == 0:
-            return Page(Outcome.FOUND, row, (), row.position, row.position)
-        start = Position(after, _end_of(rows, row, after))
-        fault = (
-            Outcome.BAD_CURSOR
-            if after > row.last
-            else Outcome.ENTRIES_GONE
-            if after + 1 < row.first
-            else None
-        )
-    else:
-        start, fault = after, _fault(rows, row, after)
-    if fault is not None:
+    if limit == 0:
+        return Page(Outcome.FOUND, row, (), row.position, row.position)
+    seq = after if isinstance(after, int) else after.seq
+    if (fault := _out_of_reach(row, seq)) is not None:
         return Page(fault, row)
-    entries = _bounded(_entries(rows, row, start.seq, limit), max_bytes)
+    entries = _bounded(_entries(rows, row, seq, limit), max_bytes)
+    start = Position(seq, entries[0].end - len(entries[0].data) if entries else row.tail)
+    if not isinstance(after, int) and after != start:
+        return Page(Outcome.BAD_CURSOR, row)
     following = Position(entries[-1].seq, entries[-1].end) if entries else start
     return Page(Outcome.FOUND, row, entries, start, following)
 
@@ -315,21 +308,18 @@ def _missing(row: StreamRow | None, now: float) -> Outcome | None:
 
 def _fault(rows: Rows, row: StreamRow, at: Position) -> Outcome | None:
     """Why nobody can read on from a position."""
-    if at.seq > row.last or at.seq < 0:
+    if (fault := _out_of_reach(row, at.seq)) is not None:
+        return fault
+    # Told from the entry behind it: the one itself may be the last that is not kept any more.
+    following = _entries(rows, row, at.seq, 1)
+    end = following[0].end - len(following[0].data) if following else row.tail
+    return None if at.end == end else Outcome.BAD_CURSOR
+
+
+def _out_of_reach(row: StreamRow, seq: int) -> Outcome | None:
+    if not 0 <= seq <= row.last:
         return Outcome.BAD_CURSOR
-    if at.seq + 1 < row.first:
-        return Outcome.ENTRIES_GONE
-    return None if at.end == _end_of(rows, row, at.seq) else Outcome.BAD_CURSOR
-
-
-def _end_of(rows: Rows, row: StreamRow, seq: int) -> int:
-    """Where the entry `seq` ends. It may be the last one that is not kept any more."""
-    if seq >= row.last:
-        return row.tail
-    if seq == 0:
-        return 0
-    following = _entries(rows, row, seq, 1)
-    return following[0].end - len(following[0].data) if following else -1
+    return Outcome.ENTRIES_GONE if seq + 1 < row.first else None
 
 
 def _segments(rows: Rows, row: StreamRow) -> list[tuple[int, int, int]]:
