@@ -144,7 +144,7 @@ class Engine(Protocol):
         """
 
     async def finish(self, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
-        """End attempts, each under its fence. Answers the job's new status, or None: lost.
+        """End attempts, each under its fence, one after the other. Answers the job's new status, or None: lost.
 
         A cancel that was requested wins over `HandedOver`, `Suspended` and a retry; a result or a final failure
         stands. An end frees its place under a limit, and wakes the job that waited for it.

@@ -6,6 +6,7 @@ import asyncio
 
 from ..._core._state import StopReason
 from ...jobs._rows import (
+    AttemptEnd,
     Cancelled,
     Completed,
     Failed,
@@ -264,3 +265,27 @@ async def a_rate_outlives_a_clock_that_is_set_back(h: Harness) -> None:
     h.advance(10.0)
     taken += await take_ids(h.engine, tasks=TWO_PER_TEN_SECONDS)
     assert taken == ["2", "3"]
+
+
+async def ends_of_one_call_come_one_after_the_other(h: Harness) -> None:
+    """Two ends in one call: one wakes a job of a key, the other frees a place of it for one that has been held back, and
+    wants the key for itself alone. Who comes first has the place."""
+    for turn, order in enumerate((["child", "place"], ["place", "child"])):
+        key = f"k{turn}"
+        await h.engine.join(a_worker())
+        await h.engine.submit([a_job(f"parent{turn}", limit_key=key, limit=2), a_job(f"child{turn}")])
+        assert await take_ids(h.engine) == [f"parent{turn}", f"child{turn}"]
+        wait = Wait("child", WaitKind.JOBS, jobs=(f"child{turn}",))
+        await end(h.engine, f"parent{turn}", 1, Suspended((wait,)))
+        await h.engine.submit([a_job(f"place{turn}", limit_key=key, limit=2)])
+        await h.engine.submit([a_job(f"held{turn}", limit_key=key, limit=1)])
+        assert await take_ids(h.engine) == [f"place{turn}"]
+        ends = [AttemptEnd(f"{name}{turn}", 1, Completed("1")) for name in order]
+        await h.engine.finish(ends)
+        first = [f"parent{turn}"] if turn == 0 else [f"parent{turn}", f"held{turn}"]
+        assert await take_ids(h.engine) == first
+        for job_id in first:
+            attempt = 2 if job_id.startswith("parent") else 1
+            await end(h.engine, job_id, attempt, Completed("1"))
+        for job in await take(h.engine):
+            await end(h.engine, job.id, job.attempt, Completed("1"))
