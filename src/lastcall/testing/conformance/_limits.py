@@ -268,7 +268,7 @@ async def a_rate_outlives_a_clock_that_is_set_back(h: Harness) -> None:
 
 
 async def ends_of_one_call_come_one_after_the_other(h: Harness) -> None:
-    """Two ends in one call: one wakes a job of a key, the other frees a place of it for one that has been held back, and
+    """Two ends in one call: one wakes a job of a key, the other frees a place of it for one that is held back, and
     wants the key for itself alone. Who comes first has the place."""
     for turn, order in enumerate((["child", "place"], ["place", "child"])):
         key = f"k{turn}"
