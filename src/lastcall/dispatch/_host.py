@@ -21,7 +21,7 @@ from .._core._roster import logger
 from .._core._state import StopReason
 from ..exceptions import EngineUnavailable, InstallError
 from ..jobs import Jobs
-from ._sender import Sender, submissions
+from ._sender import Sender, Submissions
 from ._slots import Slot, SlotWorker
 
 _OPEN_WITHIN_SECONDS: Final = 15.0
@@ -132,7 +132,7 @@ class Host:
             self._loop.add_reader(pipes.stop, self._hear, pipes.stop, None)
             self._loop.add_reader(pipes.force, self._hear, pipes.force, 0.0)
         self._has_loop.set()
-        stop_observing = self._jobs.observe(submissions(self._sender))
+        stop_observing = self._jobs.observe(Submissions(self._sender))
         try:
             while not self._told.is_set():
                 try:

@@ -66,7 +66,7 @@ class Sender:
                 self._is_failing = False
 
 
-class _Submissions(JobObserver):
+class Submissions(JobObserver):
     """Sends a message for every job that is submitted in this process, once it is committed."""
 
     def __init__(self, sender: Sender) -> None:
@@ -82,8 +82,3 @@ class _Submissions(JobObserver):
                     self._sender.send(job_id, queue_name)
 
         return ended
-
-
-def submissions(sender: Sender) -> JobObserver:
-    """What `jobs.observe` is given, so that every job submitted in this process is sent for."""
-    return _Submissions(sender)  # type: ignore[abstract]  # the protocol's other methods have bodies, only empty ones

@@ -30,7 +30,7 @@ import celery  # type: ignore[import-untyped]
 from celery import bootsteps, signals, states
 from celery.backends.base import DisabledBackend  # type: ignore[import-untyped]
 from celery.exceptions import SoftTimeLimitExceeded  # type: ignore[import-untyped]
-from kombu.exceptions import KombuError, OperationalError
+from kombu.exceptions import KombuError
 
 from .._core._diagnose import error_text
 from .._core._plan import ShutdownPlan
@@ -39,7 +39,7 @@ from ..exceptions import BadDeclaration, BrokerUnavailable, InstallError, Unknow
 from ..jobs import Jobs, JobStatus
 from ..jobs._settings import seconds
 from ._host import Host, StopPipes
-from ._sender import Sender, submissions
+from ._sender import Sender, Submissions
 from ._sent import Answer, SentTask, Watch
 
 _FLUSH_SECONDS: Final = 2.0
@@ -113,7 +113,7 @@ class CeleryCarrier:
 
     async def __aenter__(self) -> Self:
         await self.jobs.__aenter__()
-        self._stop_observing = self.jobs.observe(submissions(self._sender))
+        self._stop_observing = self.jobs.observe(Submissions(self._sender))
         return self
 
     async def __aexit__(
@@ -130,7 +130,7 @@ class CeleryCarrier:
         not know here, `BrokerUnavailable` if it could not be sent.
         """
         signature = task if isinstance(task, celery.Signature) else self._known(task).s()
-        task_id = await asyncio.to_thread(_send, signature, args, kwargs)
+        task_id = await asyncio.to_thread(_send, self.app, signature, args, kwargs)
         return SentTask(self._watch, task_id, signature.task, self._why_blind(signature))
 
     def _known(self, task: Any) -> Any:
@@ -158,7 +158,7 @@ class CeleryCarrier:
 
     def _publish(self, job_id: str, queue: str) -> None:
         route = {"queue": self._queues[queue]} if queue in self._queues else {}
-        self._task.apply_async(args=(job_id,), retry=False, ignore_result=True, **route)
+        _send(self.app, self._task.s(job_id).set(ignore_result=True, **route), (), {})
 
     def _new_host(self, concurrency: int) -> Host:
         return Host(
@@ -306,11 +306,15 @@ def _kind_of(pool_class: type) -> str:
     return kind
 
 
-def _send(signature: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    options = {"retry": False, **signature.options}
+def _send(app: celery.Celery, signature: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Send a task, once; its id. Blocks. Raises `BrokerUnavailable`."""
     try:
-        sent = signature.apply_async(args, kwargs, **options)
-    except (OperationalError, OSError) as error:
+        with app.producer_pool.acquire(block=True) as producer:
+            # First of all the broker: Celery would begin with its result store, and try that for twenty seconds.
+            producer.connection.ensure_connection(max_retries=1, interval_start=0)
+            options = {"retry": False, **signature.options}
+            sent = signature.apply_async(args, kwargs, producer=producer, **options)
+    except (KombuError, OSError, RuntimeError) as error:
         raise BrokerUnavailable(f"task {signature.task!r} was not sent: {error_text(error)}") from error
     return str(sent.id)
 
