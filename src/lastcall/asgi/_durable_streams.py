@@ -91,7 +91,8 @@ class DurableStreams:
 
     `origins`: whose pages may use the streams from a browser beside our own, as `https://app.example`; `*` for all.
     `long_poll_seconds` (20): how long a long-poll waits for news. `sse_seconds` (60): when an answer of events ends, so
-    that readers come back, perhaps to another replica. Who may do anything at all, `allow` decides.
+    that readers come back, perhaps to another replica. Who may do anything at all, `allow` decides; its default lets in
+    no page of another origin, so `origins` needs an `allow` of your own.
     Raises `InvalidPlan` for seconds that are none, `BadDeclaration` for origins that are none.
 
         install(app, manager, streams=DurableStreams(Streams(), origins=["https://app.example"]))
