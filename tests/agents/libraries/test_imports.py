@@ -1,7 +1,10 @@
 """Who uses agents pays for the libraries that he uses, and for no other."""
 
+import os
 import subprocess
 import sys
+
+from tests.cli.program import ROOT
 
 LIBRARIES = ("agents", "langchain_core", "langgraph", "openai", "pydantic_ai")
 
@@ -10,8 +13,13 @@ def imported_by(code: str) -> set[str]:
     """Which of the libraries a fresh interpreter has imported after this code."""
     asked = f"import sys\n{code}\nprint(*(name for name in {LIBRARIES!r} if name in sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
+    assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
 
