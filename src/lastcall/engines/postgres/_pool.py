@@ -17,6 +17,8 @@ from ...exceptions import EngineUnavailable
 from ._driver import Connection
 
 _WAIT_SECONDS = 10.0
+# How long a server that refused another connection is not asked for one.
+_REFUSED_SECONDS = 1.0
 
 
 class Pool:
@@ -28,24 +30,29 @@ class Pool:
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._opening = 0
+        self._refused_until = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> Connection:
         """A connection that is open as far as we know. Raises `EngineUnavailable`."""
-        deadline = asyncio.get_running_loop().time() + _WAIT_SECONDS
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _WAIT_SECONDS
         while True:
             while self._idle:
                 connection = self._idle.pop()
                 if not connection.is_closed():
                     return connection
                 self.drop(connection)
-            if len(self._open) + self._opening < self._size:
+            may_add = not self._open or loop.time() >= self._refused_until
+            if may_add and len(self._open) + self._opening < self._size:
                 try:
                     return await self._add()
                 except EngineUnavailable:
                     # The server may have no connection left for us but those that we have.
                     if not self._open:
                         raise
+                    self._refused_until = loop.time() + _REFUSED_SECONDS
+                    continue  # one may have come free meanwhile, and have told nobody
             await self._wait(deadline)
 
     def give_back(self, connection: Connection) -> None:
