@@ -1,7 +1,8 @@
 """An agent of the OpenAI Agents SDK that survives kill -9, and hands off to another one.
 
 pip install 'lastcall[openai-agents]'
-OPENAI_API_KEY=... python agents_openai_agents.py "Where is my order?"    (OPENAI_BASE_URL for another endpoint)
+OPENAI_API_KEY=... python -P agents_openai_agents.py "Where is my order?"    (OPENAI_BASE_URL for another endpoint)
+-P: the SDK's package is called agents, and so is another example in this folder.
 """
 
 import os

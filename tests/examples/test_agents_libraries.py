@@ -1,7 +1,6 @@
 """The examples with agents of real libraries do what they say, before a local server that plays the model."""
 
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -42,8 +41,8 @@ def test_killed_in_the_last_answer(name: str, script: list[Reply], tool: str | N
     2. It is started again.
     Result: no other request is made again, no tool is called again, and the answer is there once.
     """
-    # In a folder of its own, as it is pasted: beside it stands an example called agents, as the SDK's package is.
-    command = [shutil.copy(ROOT / "examples" / f"{name}.py", tmp_path), "tea"]
+    # -P, because beside them stands an example called agents, as the SDK's package is.
+    command = ["-P", str(ROOT / "examples" / f"{name}.py"), "tea"]
     with OpenAIServer(script, faults={len(script): Fault(hold_after=4)}) as server:
         environment = {
             "OPENAI_BASE_URL": server.url,
