@@ -1,5 +1,7 @@
 """The user's own rows in one commit with the step: what the user's code may do with the engine's connection."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -137,6 +139,33 @@ async def test_the_connection_is_lost_in_the_middle() -> None:
         assert await engine.transact("a", 1, STEP, work) == "1"
         assert len(runs) == 2
         assert await query(f"SELECT * FROM {table}") == [(1,)]
+
+
+async def test_a_lease_does_not_wait_for_the_users_code() -> None:
+    """As many transactions as there are connections are in the middle of long work: the worker renews its lease, and
+    hears of a cancel; everything else waits for them."""
+    with empty_schema() as schema:
+        await clear(schema)
+        async with opened(schema=schema, pool_size=2) as engine:
+            await engine.submit([NewJob(job_id, "work", "[]") for job_id in "ab"])
+            await engine.join(WorkerRow("w", "host", 1, None, None, None, 15.0, 10, None))
+            await engine.claim(ClaimRequest("w", 2, {("work", ""): None}))
+            go = threading.Event()
+
+            def work(connection: TransactionConnection) -> str:
+                assert go.wait(30)
+                return "1"
+
+            working = [asyncio.ensure_future(engine.transact(job_id, 1, STEP, work)) for job_id in "ab"]
+            waiting = asyncio.ensure_future(engine.overview())
+            async with asyncio.timeout(9):
+                assert (await engine.renew("w")).alive
+                assert await engine.cancel_requests("w") == []
+                assert await engine.rescue("w") == []
+            assert not waiting.done()
+            go.set()
+            assert await asyncio.gather(*working) == ["1", "1"]
+            await waiting
 
 
 async def test_from_a_job() -> None:

@@ -91,6 +91,10 @@ class Database:
         finally:
             self._pool.give_back(connection)
 
+    def beside(self, size: int) -> Database:
+        """The same database, once it is open, by connections of its own: for what must not wait behind other calls."""
+        return Database(self.address, self._terms, self._outage, size=size, pooled=self._pooled)
+
     async def connect(self) -> Connection:
         """A new connection. Raises `EngineUnavailable`."""
         try:

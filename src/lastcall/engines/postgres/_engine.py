@@ -67,9 +67,9 @@ class PostgresEngine:
     """Durable jobs in one PostgreSQL database, shared by any number of processes and machines.
 
     `address`: a URL like `postgresql://ann:secret@db/shop`. `schema`: where its tables live, apart from the user's own.
-    `pool_size`: the most connections at once (4); one more listens. `pooled`: whether a pooler like PgBouncer stands in
-    between (None: found out). `retention_seconds`: how long ended jobs are kept that say nothing themselves, 7 days by
-    default. `clock`: another clock, for tests. Nothing is connected before `open()`.
+    `pool_size`: the most connections at once (4); one more keeps leases, and one listens. `pooled`: whether a pooler
+    like PgBouncer stands in between (None: found out). `retention_seconds`: how long ended jobs are kept that say
+    nothing themselves, 7 days by default. `clock`: another clock, for tests. Nothing is connected before `open()`.
     Raises `BadDeclaration` for an impossible schema or number.
 
         engine = PostgresEngine("postgresql://ann@db/shop", schema="jobs")
@@ -108,6 +108,8 @@ class PostgresEngine:
         self._hints = Hints(texts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._database: Database | None = None
+        # Behind long transactions of users a lease would end.
+        self._lease_database: Database | None = None
         # Also while `close` waits for the last calls, when nobody may make new ones.
         self._last: Database | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -151,6 +153,7 @@ class PostgresEngine:
             await database.close()
             raise
         self._loop, self._database, self._last = asyncio.get_running_loop(), database, database
+        self._lease_database = database.beside(1)
         self._hints.start(self._loop, database)
 
     def _opened(self, opening: asyncio.Task[None]) -> None:
@@ -183,6 +186,8 @@ class PostgresEngine:
             task.cancel()
         await self._hints.stop()
         await database.close()
+        if self._lease_database is not None:
+            await self._lease_database.close()
         if tasks:
             await asyncio.wait(tasks)
             raise EngineUnavailable(
@@ -200,8 +205,9 @@ class PostgresEngine:
     def _abandon(self) -> None:
         """The loop that opened it is gone and nobody closed it; what is left of it is let go of."""
         self._hints.abandon()
-        if self._database is not None:
-            self._database.abandon()
+        for database in (self._database, self._lease_database):
+            if database is not None:
+                database.abandon()
         self._loop = self._database = None
         self._calls.clear()
         self._claims = Claims(self._hints.written)
@@ -212,6 +218,10 @@ class PostgresEngine:
         if self._database is None or self._loop is not asyncio.get_running_loop():
             self._refuse()
         return self._database
+
+    def _ready_for_leases(self) -> Database:
+        database = self._ready()
+        return self._lease_database or database
 
     def _refuse(self) -> NoReturn:
         if self._database is None:
@@ -361,21 +371,22 @@ class PostgresEngine:
         await self._written(self._ready().write(lambda store: join(store, worker)))
 
     async def renew(self, worker_id: str) -> Renewal:
-        return await self._do(self._ready().write(lambda store: renew(store, worker_id)))
+        return await self._do(self._ready_for_leases().write(lambda store: renew(store, worker_id)))
 
     async def cancel_requests(self, worker_id: str) -> list[CancelRequest]:
-        return await self._do(self._ready().read(lambda store: cancel_requests(store, worker_id)))
+        return await self._do(self._ready_for_leases().read(lambda store: cancel_requests(store, worker_id)))
 
     async def resign(self, worker_id: str) -> int:
         return await self._written(self._ready().transact(lambda store: resign(store, worker_id)))
 
     async def rescue(self, worker_id: str) -> list[Rescued]:
-        return await self._do(self._rescue(self._ready(), worker_id))
+        return await self._do(self._rescue(self._ready(), self._ready_for_leases(), worker_id))
 
-    async def _rescue(self, database: Database, worker_id: str) -> list[Rescued]:
-        dead = await database.read(lambda store: find_dead(store, worker_id, self._outage))
-        if not dead and not await database.read(any_orphan):
+    async def _rescue(self, database: Database, for_leases: Database, worker_id: str) -> list[Rescued]:
+        dead = await for_leases.read(lambda store: find_dead(store, worker_id, self._outage))
+        if not dead and not await for_leases.read(any_orphan):
             return []
+        # This may wait for somebody's lock on a job.
         rescued = await database.transact(lambda store: bury(store, dead))
         self._hints.written()
         return rescued

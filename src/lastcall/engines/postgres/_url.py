@@ -16,9 +16,10 @@ _POOLERS = {"auto": None, "transaction": True, "none": False}
 def from_url(url: str) -> Engine:
     """The engine for a URL, not opened yet: `from_url("postgresql://ann@db/shop?schema=jobs")`.
 
-    Options of ours: `schema` (default `lastcall`), `pool` (the most connections at once, 4, and one more to listen),
-    `pooler` (`transaction`: a pooler stands in between; `none`; default `auto`: found out). All others, like `sslmode`,
-    are the driver's. Several hosts, for a failover: `postgresql://db1,db2/shop?target_session_attrs=read-write`.
+    Options of ours: `schema` (default `lastcall`), `pool` (the most connections at once, 4; there are two more, for
+    leases and to listen), `pooler` (`transaction`: a pooler stands in between; `none`; default `auto`: found out). All
+    others, like `sslmode`, are the driver's. Several hosts, for a failover:
+    `postgresql://db1,db2/shop?target_session_attrs=read-write`.
     Raises `UnknownEngine` for another scheme, `BadDeclaration` for what cannot be a URL or an option.
     """
     scheme, colon, _ = url.partition(":")
