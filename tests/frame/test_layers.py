@@ -20,6 +20,7 @@ THIRD_PARTY = {
     "lastcall.otel": {"opentelemetry"},
     "lastcall.prometheus": {"prometheus_client"},
     "lastcall.dispatch.celery": {"billiard", "celery", "kombu"},
+    "lastcall.dispatch.rq": {"redis", "rq"},
     "lastcall.demo": {"fastapi", "pydantic", "pydantic_ai", "rich", "uvicorn"},
     "lastcall.cli": {"rich", "typer", "uvicorn", "yaml"},
 }

@@ -10,9 +10,9 @@ two messages nobody would rescue, sweep, or renew a lease.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from .._core._manager import TaskManager
@@ -71,16 +71,27 @@ class Host:
         self._thread.start()
         self._has_loop.wait()
 
-    def run(self, job_id: str, *, on_interrupt: Callable[[BaseException], StopReason]) -> str:
+    def run(
+        self,
+        job_id: str,
+        *,
+        on_interrupt: Callable[[BaseException], StopReason],
+        every: tuple[float, Callable[[], None]] | None = None,
+    ) -> str:
         """Run one job, the best one of the named job's queue, and tell what became of it.
 
-        `on_interrupt`: what it means for the job if the carrier interrupts this thread meanwhile. Raises `UnknownJob`,
-        `EngineUnavailable`, and whatever keeps the worker from starting.
+        `on_interrupt`: what it means for the job if the carrier interrupts this thread meanwhile. `every`: what to call
+        each so many seconds until then. Raises `UnknownJob`, `EngineUnavailable`, `InstallError`.
         """
         slot = Slot(job_id)
         future = asyncio.run_coroutine_threadsafe(self._take(slot), self._loop)
         try:
-            return future.result()
+            while True:
+                done, _ = concurrent.futures.wait([future], None if every is None else every[0])
+                if done:
+                    return future.result()
+                assert every is not None
+                every[1]()
         except BaseException as error:
             if not future.done():
                 self._interrupted(slot, future, on_interrupt(error))
@@ -109,7 +120,7 @@ class Host:
             )
         self._sender.close(_SEND_WITHIN_SECONDS)
 
-    def _interrupted(self, slot: Slot, future: Future[str], reason: StopReason) -> None:
+    def _interrupted(self, slot: Slot, future: concurrent.futures.Future[str], reason: StopReason) -> None:
         """Let the job leave, and wait for that: when this thread goes on, its process may end."""
         if reason is StopReason.SHUTDOWN:
             self.tell_to_stop(force_in=0)
