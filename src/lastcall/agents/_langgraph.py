@@ -201,7 +201,7 @@ class _OneSuperstep(RunControl):
     """Asks the graph to stop before its second superstep, and does not ask the subgraphs that run inside the first one.
 
     Every loop of a run asks its control before each superstep. That of the graph itself does so in the task that reads
-    its stream; those of subgraphs are in tasks of their own.
+    its stream; those of subgraphs are in tasks of their own, or in threads.
     """
 
     __slots__ = ("_asked", "_reader")
@@ -213,9 +213,17 @@ class _OneSuperstep(RunControl):
 
     @property
     def drain_requested(self) -> bool:
-        if asyncio.current_task() is self._reader:
+        if _task_here() is self._reader:
             self._asked += 1
         return self._asked > 1 or super().drain_requested
+
+
+def _task_here() -> asyncio.Task[Any] | None:
+    """None in the thread of a node that is a plain function, which may run a graph, too."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 class _Told:

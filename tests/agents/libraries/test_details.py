@@ -238,6 +238,30 @@ async def test_a_graph_of_any_state(place: Place) -> None:
         assert await (await queue.submit(95)).result(timeout=30) == {"n": 100}
 
 
+async def test_a_node_that_is_a_plain_function_and_runs_a_graph(place: Place) -> None:
+    """A node in a thread calls another graph in the blocking way: it is a part of that node's superstep."""
+
+    def more(state: Count) -> Count:
+        return {"n": state["n"] + 1}
+
+    inner = StateGraph(Count)
+    for name in ("one", "two", "three"):
+        inner.add_node(name, more)
+    inner.add_edge(START, "one")
+    inner.add_edge("one", "two")
+    inner.add_edge("two", "three")
+    compiled = inner.compile()
+
+    outer = StateGraph(Count)
+    outer.add_node("first", lambda state: compiled.invoke(state))
+    outer.add_node("second", more)
+    outer.add_edge(START, "first")
+    outer.add_edge("first", "second")
+    agent = GraphAgent(outer.compile(), make_input=lambda prompt, history: {"n": prompt})
+    async with place.queue(agent) as queue:
+        assert await (await queue.submit(0)).result(timeout=30) == {"n": 4}
+
+
 async def test_a_graph_that_does_not_end(place: Place) -> None:
     """The limit of recursions counts over all supersteps of a run, although each is a run of the graph."""
     agent = GraphAgent(
