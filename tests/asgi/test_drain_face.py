@@ -82,6 +82,19 @@ async def test_a_follower_who_leaves_is_forgotten_and_there_are_not_too_many() -
             await follower.done()
 
 
+async def test_a_follower_who_does_not_read_holds_nobody_up() -> None:
+    """A stuck browser: the shutdown goes on to its end without it, and the lifespan is over."""
+    async with running(app := make()) as lifespan:
+        stuck = Request(app, "/lastcall/drain", headers=EVENTS, reading=False)
+        await stuck.until(lambda one: one.status == 200)
+        answer = await get(app, "/lastcall/drain", method="POST")
+        assert answer.status == 202
+        await lifespan.stop()
+        assert app.manager.state is ManagerState.CLOSED and not stuck.task.done()
+        stuck.read_on()
+        await stuck.done()
+
+
 async def test_looking_begins_nothing() -> None:
     """GET and HEAD leave the process open, and PUT is no verb of it."""
     async with running(app := make()):

@@ -258,6 +258,8 @@ items:
         terminationGracePeriodSeconds: 45
         volumes: [{name: scratch, emptyDir: {}}]
         containers:
+        - name: proxy
+          command: [nginx]
         - name: web
           command: [uvicorn, "app:app"]
           args: [--timeout-graceful-shutdown, 21]
@@ -362,7 +364,7 @@ APPS = {
         "from lastcall import TaskManager\nfrom lastcall.asgi import Lastcall\n"
         "async def inner(scope, receive, send): ...\napp = Lastcall(inner, TaskManager(), prefix='/bar')\n"
     ),
-    "bare": "async def app(scope, receive, send): ...\n",
+    "bare": "print('imported')\nasync def app(scope, receive, send): ...\n",
 }
 
 Say = Callable[..., tuple[int, str, str]]
@@ -422,7 +424,8 @@ def test_an_app_with_its_store(say: Say, tmp_path: Path) -> None:
 
 def test_an_app_of_any_kind(say: Say) -> None:
     """Starlette's, a pure one, and one without lastcall; findings are drawn for people, and are the exit code."""
-    code, out, _ = say("doctor_bare:app")
+    code, out, err = say("doctor_bare:app")
+    assert err == "imported\n"
     assert (
         code == 1 and out.startswith("error   no-lastcall  doctor_bare:app\n") and out.endswith("1 error\n")
     )

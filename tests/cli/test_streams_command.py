@@ -129,6 +129,13 @@ def test_a_process_that_is_away_for_too_long_is_1(say: Say) -> None:
     assert (code, out) == (1, "") and f"tail http://127.0.0.1:1 {NOBODY} --after 5" in err
 
 
+def test_passwords_are_not_printed(say: Say) -> None:
+    """Neither in what to type next, nor in what is wrong with a URL."""
+    for place in ("http://ann:p@ssword@127.0.0.1:1", "http://ann:secret@:1", "http://ann:secret@h:x"):
+        _, out, err = say(place, NOBODY, "--patience", "0")
+        assert "ssword" not in err and "secret" not in err and out == ""
+
+
 def test_ctrl_c_prints_the_cursor(tmp_path: Path) -> None:
     """A stream that is open is followed until somebody has enough; the next run goes on where this one stood."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import redirect_stdout
 from traceback import format_exception
 from types import ModuleType, TracebackType
 from typing import Any
@@ -97,7 +98,9 @@ def _check_exists(jobs: Jobs) -> None:
 
 def _import(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        # Standard output is for the answer alone, also where a module prints when it is imported.
+        with redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _failed(name, error) from None

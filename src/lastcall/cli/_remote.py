@@ -7,6 +7,7 @@ the process answers that it will not (`Refused`).
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
@@ -14,9 +15,9 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from lastcall.cli._say import Unusable, one_line
+from lastcall.cli._say import Unusable, one_line, without_password
 
 DEFAULT_PREFIX = "/lastcall"
 _SECONDS = 10.0
@@ -65,13 +66,15 @@ class Remote:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise Unusable(f"{url!r} is no URL: {error}") from None
+            raise Unusable(f"{without_password(url)!r} is no URL: {error}") from None
         if not is_url(url) or not parts.hostname:
-            raise Unusable(f"{url!r} is no URL of a running process, such as http://127.0.0.1:8000")
+            shown = without_password(url)
+            raise Unusable(f"{shown!r} is no URL of a running process, such as http://127.0.0.1:8000")
         self._is_tls = parts.scheme.lower() == "https"
         self._host, self._port = parts.hostname, port or (443 if self._is_tls else 80)
         self.prefix = parts.path.rstrip("/") or DEFAULT_PREFIX
-        self._headers = dict(_header(text) for text in headers)
+        self._headers = _authorization(parts.username, parts.password)
+        self._headers |= dict(_header(text) for text in headers)
         shown = f"[{self._host}]" if ":" in self._host else self._host
         self.shown = f"{parts.scheme.lower()}://{shown}:{self._port}"
 
@@ -222,6 +225,14 @@ def read_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
         kind, data, retry = "", [], None
     if retry is not None:
         yield ServerEvent("", "", retry)
+
+
+def _authorization(user: str | None, password: str | None) -> dict[str, str]:
+    """What a URL like `http://ann:secret@host` says."""
+    if user is None:
+        return {}
+    told = f"{unquote(user)}:{unquote(password or '')}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(told).decode()}"}
 
 
 def _header(text: str) -> tuple[str, str]:

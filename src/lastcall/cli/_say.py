@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import Any
 
 _LONGEST = 1000
+_PASSWORD = re.compile(r"^([a-z+]+://[^/?#@:]*:)[^/]*@", flags=re.IGNORECASE)
 
 
 class Unusable(Exception):
@@ -26,6 +28,11 @@ def one_line(text: str) -> str:
 def printable(line: str) -> str:
     """The line, with a mark in place of every character that cannot be printed."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+
+
+def without_password(url: str) -> str:
+    """A URL as it may stand in a log."""
+    return _PASSWORD.sub(r"\1***@", url)
 
 
 def complain(message: str, details: str = "") -> None:

@@ -24,7 +24,7 @@ from lastcall.asgi._log_wire import entry_json
 from lastcall.cli._ids import Ids
 from lastcall.cli._load import jobs_at
 from lastcall.cli._remote import Away, Refused, Remote, RemoteAnswer, ServerEvent, is_url
-from lastcall.cli._say import Unusable, complain, write
+from lastcall.cli._say import Unusable, complain, without_password, write
 from lastcall.cli._typist import Typist
 from lastcall.exceptions import EntriesGone, JobError, LastcallError, UnknownEngine, UnknownStream
 from lastcall.jobs import Jobs
@@ -98,7 +98,9 @@ def run_tail(
         code = BROKEN_OFF if isinstance(error, EntriesGone) else UNUSABLE
     _finish(tail)
     if code in (BROKEN_OFF, INTERRUPTED):
-        again = shlex.join(["lastcall", "streams", "tail", place, name, "--after", tail.cursor])
+        again = shlex.join(
+            ["lastcall", "streams", "tail", without_password(place), name, "--after", tail.cursor]
+        )
         complain(f"read up to {tail.cursor}; go on with: {again}")
     return code
 

@@ -94,9 +94,12 @@ def pods_of(document: Any, file: str) -> Iterator[Pod]:
     if kind == "StatefulSet":
         for claim in map(_dict, _list(spec.get("volumeClaimTemplates"))):
             volumes[str(_dict(claim.get("metadata")).get("name"))] = "persistentVolumeClaim"
+    found = []
     for container in map(_dict, _list(inner.get("containers"))):
         where = one_line(f"{kind} {name}, container {container.get('name', '?')} ({file})")
-        yield _pod(where, kind, spec, inner, container, volumes)
+        found.append(_pod(where, kind, spec, inner, container, volumes))
+    # Beside a server that is known, the others are proxies and shippers of logs, whose probes are not ours.
+    yield from [pod for pod in found if pod.server is not None] or found
 
 
 def _pod(
