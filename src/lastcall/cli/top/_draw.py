@@ -42,7 +42,7 @@ def draw(
         parts += [Text(""), table]
     parts += [Text(""), _work(view, visible(view, snapshot.rows), space)]
     if rows is not None:
-        parts.append(_foot(view, snapshot))
+        parts.append(_foot(view))
     return Group(*parts)
 
 
@@ -142,18 +142,18 @@ def _first(view: View, rows: Sequence[Row], space: int | None) -> int:
     return 0 if space is None else max(0, at - space + 1)
 
 
-def _foot(view: View, snapshot: Snapshot) -> Text:
+def _foot(view: View) -> Text:
     if view.asking is not None:
         what = f"cancel {view.asking.kind} {view.asking.name} ({view.asking.id})? y or n"
         return _line(Text(one_line(what), style="bold red"))
     if view.is_typing:
         return _line(f"filter: {one_line(view.needle)}_")
-    told = [view.message] if view.message else []
+    told = [one_line(view.message)] if view.message else []
     if view.needle:
-        told.append(f"filter: {view.needle}")
+        told.append(f"filter: {one_line(view.needle)}")
     if view.shown != "all":
         told.append(f"only {view.shown}")
-    return _line(Text(one_line("   ".join([*told, _HELP])), style="dim"))
+    return _line(Text("   ".join([*told, _HELP]), style="dim"))
 
 
 def _for(seconds: float) -> str:
