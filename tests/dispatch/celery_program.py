@@ -24,6 +24,7 @@ class Program:
         self.app = Celery("tests", broker=place.broker, backend=place.broker, set_as_current=False)
         self.app.conf.update(broker_connection_retry_on_startup=True, task_track_started=True)
         self.app.conf.worker_soft_shutdown_timeout = float(os.environ.get("LASTCALL_TEST_SOFT", "0"))
+        self.app.conf.task_soft_time_limit = float(os.environ.get("LASTCALL_TEST_LIMIT", "0")) or None
         self.jobs: Jobs = place.jobs
         self.work = Work(self.jobs, place)
         self.carrier = CeleryCarrier(self.app, self.jobs, plan=PLAN, resend_seconds=RESEND_SECONDS)

@@ -5,6 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from bench.jobs.redis_server import RedisServer
 from lastcall.exceptions import JobCancelled, JobFailed
 from lastcall.jobs import JobStatus
 from tests.dispatch.celery_program import Program
-from tests.dispatch.fleet import Fleet, until_async
+from tests.dispatch.fleet import Fleet, redis_binary, until_async
 from tests.dispatch.work import Place
 from tests.jobs.crash.ledger import having
 from tests.support.processes import PATIENCE_SECONDS
@@ -227,3 +228,32 @@ async def test_an_idle_worker_ends(fleet: Fleet, pool: str) -> None:
         worker.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(fleet.ended(worker), PATIENCE_SECONDS) == 0
         assert (await program.jobs.overview()).workers == []
+
+
+async def test_the_soft_time_limit(fleet: Fleet) -> None:
+    """Celery wants its place back after a second; that is a failure of the job, as its own timeout would be."""
+    program = Program(fleet.place)
+    async with program.carrier:
+        fleet.celery("prefork", 1, LASTCALL_TEST_LIMIT="1")
+        job = await program.work.endless.submit()
+        with pytest.raises(JobFailed, match="TimeoutError"):
+            await job.result(timeout=PATIENCE_SECONDS)
+        again = await program.work.add.submit(2, 3)
+        assert await again.result(timeout=PATIENCE_SECONDS) == 5
+
+
+async def test_the_broker_comes_back_empty(tmp_path: Path) -> None:
+    """The broker dies with all messages in it, jobs are submitted meanwhile, and it is started again: they run."""
+    with RedisServer(redis_binary()) as first, Fleet(Place(str(tmp_path), first.new_url())) as fleet:
+        program = Program(fleet.place)
+        async with program.carrier:
+            fleet.celery("threads")
+            job = await program.work.add.submit(2, 3)
+            assert await job.result(timeout=PATIENCE_SECONDS) == 5
+            first.__exit__(None, None, None)
+            job = await program.work.add.submit(3, 4)
+            assert await job.status() is JobStatus.QUEUED
+            second = RedisServer(redis_binary())
+            second.port = first.port
+            with second:
+                assert await job.result(timeout=PATIENCE_SECONDS) == 7

@@ -28,28 +28,34 @@ class Sender:
     def __init__(self, publish: Callable[[str, str], None], carrier: str) -> None:
         self._publish = publish
         self._carrier = carrier
-        self._messages: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[tuple[str, str] | None]
         self._thread: threading.Thread | None = None
         self._is_failing = False
 
-    def send(self, job_id: str, queue: str) -> None:
+    def send(self, job_id: str, queue_name: str) -> None:
         """Send a message, soon. Never raises for the broker's sake."""
-        if self._messages.qsize() >= _MOST:
-            return
-        self._messages.put((job_id, queue))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="lastcall sender", daemon=True)
-            self._thread.start()
+        if self._thread is None or not self._thread.is_alive():  # dead: this process was forked from its own
+            self._begin()
+        if self._messages.qsize() < _MOST:
+            self._messages.put((job_id, queue_name))
 
     def close(self, timeout_seconds: float) -> None:
         """Wait until what is on its way has left, at most so long. Sending again begins anew."""
         thread, self._thread = self._thread, None
-        if thread is not None:
+        if thread is not None and thread.is_alive():
             self._messages.put(None)
             thread.join(timeout_seconds)
 
-    def _run(self) -> None:
-        while (message := self._messages.get()) is not None:
+    def _begin(self) -> None:
+        # A queue for each thread: one that hangs in the broker must not take what is meant for the next.
+        self._messages = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._messages,), name="lastcall sender", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, messages: queue.SimpleQueue[tuple[str, str] | None]) -> None:
+        while (message := messages.get()) is not None:
             try:
                 self._publish(*message)
             except Exception as error:

@@ -120,8 +120,10 @@ class CeleryCarrier:
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._stop_observing()
-        self._sender.close(_FLUSH_SECONDS)
-        await self.jobs.__aexit__(et, exc, tb)
+        try:
+            await asyncio.to_thread(self._sender.close, _FLUSH_SECONDS)
+        finally:
+            await self.jobs.__aexit__(et, exc, tb)
 
     async def submit(self, task: Any, /, *args: Any, **kwargs: Any) -> SentTask[Any]:
         """Send a task of Celery's own: the task itself, its name, or a signature (`resize.s().set(queue="slow")`).

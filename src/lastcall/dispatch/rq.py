@@ -138,8 +138,10 @@ class RqCarrier:
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._stop_observing()
-        self._sender.close(_FLUSH_SECONDS)
-        await self.jobs.__aexit__(et, exc, tb)
+        try:
+            await asyncio.to_thread(self._sender.close, _FLUSH_SECONDS)
+        finally:
+            await self.jobs.__aexit__(et, exc, tb)
 
     async def submit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> SentTask[Any]:
         """Send a job of RQ's own to `queue`: a function, or its path. RQ's options go into `kwargs` as always.
