@@ -25,8 +25,8 @@ Db = Annotated[
     typer.Option(
         "--db",
         metavar="URL",
-        help="Where the jobs are: sqlite:///relative.db or sqlite:////absolute.db. "
-        "Without it: the environment variable LASTCALL_DB.",
+        help="Where the jobs are: sqlite:///relative.db, sqlite:////absolute.db, or "
+        "postgresql://user@host/database. Without it: the environment variable LASTCALL_DB.",
         show_default=False,
     ),
 ]
