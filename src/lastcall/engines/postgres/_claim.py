@@ -65,10 +65,12 @@ _TAKEN = """SELECT job.*, lane.queue, lane.task, lane.version,
     EXISTS (SELECT FROM lastcall.step WHERE step.job = job.n) AS has_steps FROM lastcall.job
     JOIN lastcall.lane ON lane.id = job.lane WHERE worker = $1 AND status = 'running' AND claim = $2::bigint
     ORDER BY priority DESC, n"""
-_LEFT = """SELECT EXISTS (SELECT FROM lastcall.lane JOIN unnest($1::text[], $2::text[]) AS known (task, version)
+# Not EXISTS, and in order: the planner, which hopes to meet one soon, might go through all jobs for it.
+_FIRST_OF_LANE = """(SELECT n FROM lastcall.job WHERE job.lane = lane.id AND status = 'queued' AND NOT held AND {which}
+    ORDER BY priority DESC, n LIMIT 1) IS NOT NULL"""
+_LEFT = f"""SELECT EXISTS (SELECT FROM lastcall.lane JOIN unnest($1::text[], $2::text[]) AS known (task, version)
     ON lane.task = known.task AND lane.version = known.version
-    WHERE ($3::text[] IS NULL OR lane.queue = ANY($3::text[])) AND EXISTS (SELECT FROM lastcall.job
-    WHERE job.lane = lane.id AND status = 'queued' AND NOT held AND {which}))"""
+    WHERE ($3::text[] IS NULL OR lane.queue = ANY($3::text[])) AND {_FIRST_OF_LANE})"""
 _LEFT_OTHERS = _LEFT.format(which="NOT suspect")
 _LEFT_SUSPECTS = _LEFT.format(which="suspect")
 _HOLDS = """SELECT count(*) > 0 AS anything, coalesce(bool_or(suspect), false) AS a_suspect FROM lastcall.job
@@ -78,16 +80,16 @@ _LOCK_WORKER = "SELECT 1 FROM lastcall.worker WHERE id = $1 FOR NO KEY UPDATE"
 _WHAT_IS_DUE = f"""SELECT {NOW} AS now,
     EXISTS (SELECT FROM lastcall.job WHERE status = 'scheduled' AND due_at <= {NOW}) AS jobs,
     EXISTS (SELECT FROM lastcall.wait WHERE due_at <= {NOW}) AS waits"""
-_DUE_PLAIN = f"""UPDATE lastcall.job SET status = 'queued', due_at = NULL WHERE n IN (SELECT n FROM lastcall.job
+_DUE_PLAIN = f"""UPDATE lastcall.job SET status = 'queued', due_at = NULL WHERE n = ANY(ARRAY(SELECT n FROM lastcall.job
     WHERE status = 'scheduled' AND due_at <= {NOW} AND limit_key IS NULL
-    ORDER BY due_at LIMIT {_DUE_AT_ONCE} FOR UPDATE SKIP LOCKED)"""
+    ORDER BY due_at LIMIT {_DUE_AT_ONCE} FOR UPDATE SKIP LOCKED))"""
 _DUE_LIMITED = f"""SELECT n, limit_key FROM lastcall.job
     WHERE status = 'scheduled' AND due_at <= $1 AND limit_key IS NOT NULL ORDER BY due_at LIMIT {_DUE_AT_ONCE}"""
 _LOCK_LIMITED = """SELECT n, priority, limit_key FROM lastcall.job
     WHERE n = ANY($1::bigint[]) AND status = 'scheduled' ORDER BY n FOR UPDATE SKIP LOCKED"""
 
-_QUEUED_TASKS = """SELECT DISTINCT lane.task FROM lastcall.lane WHERE lane.task = ANY($1::text[]) AND EXISTS
-    (SELECT FROM lastcall.job WHERE job.lane = lane.id AND status = 'queued' AND NOT held)"""
+_QUEUED_TASKS = f"""SELECT DISTINCT lane.task FROM lastcall.lane WHERE lane.task = ANY($1::text[])
+    AND ({_FIRST_OF_LANE.format(which="NOT suspect")} OR {_FIRST_OF_LANE.format(which="suspect")})"""
 _RUNNING = """SELECT count(*) FROM lastcall.job JOIN lastcall.lane ON lane.id = job.lane
     WHERE job.status = 'running' AND lane.task = $1"""
 

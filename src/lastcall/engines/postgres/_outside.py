@@ -24,11 +24,11 @@ _ASK = """UPDATE lastcall.job SET cancel_reason = coalesce(cancel_reason, $2)
 _RESET = """UPDATE lastcall.job SET failures = 0, lost = 0, lost_in_a_row = 0, steps_at_last_loss = 0, suspect = false,
     cancel_reason = NULL, error = NULL, result = NULL, ended_at = NULL, expires_at = NULL WHERE n = $1"""
 _KEEP_MESSAGE = "INSERT INTO lastcall.message (job, name, data) VALUES ($1, $2, $3)"
-_DELETE = """, events AS (DELETE FROM lastcall.event WHERE job IN (SELECT n FROM gone)),
-    steps AS (DELETE FROM lastcall.step WHERE job IN (SELECT n FROM gone)),
-    attempts AS (DELETE FROM lastcall.attempt WHERE job IN (SELECT n FROM gone)),
-    messages AS (DELETE FROM lastcall.message WHERE job IN (SELECT n FROM gone))
-    DELETE FROM lastcall.job WHERE n IN (SELECT n FROM gone) RETURNING 1"""
+_DELETE = """, events AS (DELETE FROM lastcall.event WHERE job = ANY(ARRAY(SELECT n FROM gone))),
+    steps AS (DELETE FROM lastcall.step WHERE job = ANY(ARRAY(SELECT n FROM gone))),
+    attempts AS (DELETE FROM lastcall.attempt WHERE job = ANY(ARRAY(SELECT n FROM gone))),
+    messages AS (DELETE FROM lastcall.message WHERE job = ANY(ARRAY(SELECT n FROM gone)))
+    DELETE FROM lastcall.job WHERE n = ANY(ARRAY(SELECT n FROM gone)) RETURNING 1"""
 _PURGE = f"""WITH gone AS MATERIALIZED (SELECT n FROM lastcall.job WHERE id = $1
     AND status IN ('completed', 'failed', 'cancelled') FOR UPDATE) {_DELETE}"""
 # A job that somebody is at, or that is retried in this moment, is left for another time.

@@ -32,12 +32,15 @@ _LOCK = """SELECT pg_advisory_xact_lock($1::int, h) FROM (SELECT DISTINCT hashte
 _LOCK_STREAMS = "SELECT pg_advisory_xact_lock($1::bigint)"
 _LOCK_STREAMS_SHARED = "SELECT pg_advisory_xact_lock_shared($1::bigint)"
 _TASKS, _KEYS, _STREAMS = 7811888, 7811889, 7811890
-# A job, and the jobs that wait for it.
-_AND_WAITERS = """SELECT n FROM lastcall.job WHERE id = ANY($1::text[]) UNION SELECT wait.job FROM lastcall.wait_job
-    JOIN lastcall.wait ON wait.n = wait_job.wait WHERE wait_job.job_id = ANY($1::text[])"""
-_LIMIT_KEYS = f"""SELECT DISTINCT limit_key FROM lastcall.job
-    WHERE n IN ({_AND_WAITERS}) AND limit_key IS NOT NULL"""
-_LOCK_JOBS = f"SELECT n FROM lastcall.job WHERE n IN ({_AND_WAITERS}) ORDER BY n FOR UPDATE"
+# Rows are found by `= ANY (ARRAY (...))` wherever they are few: for `IN (...)` the planner, which cannot know that,
+# may go through all jobs there are.
+_WAITERS = """SELECT wait.job FROM lastcall.wait_job JOIN lastcall.wait ON wait.n = wait_job.wait
+    WHERE wait_job.job_id = ANY($1::text[])"""
+_LIMIT_KEYS = f"""SELECT limit_key FROM lastcall.job WHERE id = ANY($1::text[]) AND limit_key IS NOT NULL
+    UNION SELECT limit_key FROM lastcall.job WHERE n = ANY(ARRAY({_WAITERS})) AND limit_key IS NOT NULL"""
+_LOCK_JOBS = f"""SELECT n FROM lastcall.job
+    WHERE n = ANY(ARRAY(SELECT n FROM lastcall.job WHERE id = ANY($1::text[]) UNION {_WAITERS}))
+    ORDER BY n FOR UPDATE"""
 _LOCK_ROWS = "SELECT n FROM lastcall.job WHERE n = ANY($1::bigint[]) ORDER BY n FOR UPDATE"
 
 

@@ -44,12 +44,12 @@ _COMPLETE = """WITH done AS (INSERT INTO lastcall.step AS step
     VALUES ($1, $2, $3, $4, true, (SELECT attempt FROM lastcall.job WHERE n = $1), $5, $6, $7)
     ON CONFLICT (job, key) DO UPDATE SET status = excluded.status, ended_at = excluded.ended_at,
     value = excluded.value, error = NULL WHERE step.status <> 'completed' RETURNING job)
-    UPDATE lastcall.job SET suspect = false WHERE suspect AND n IN (SELECT job FROM done)"""
+    UPDATE lastcall.job SET suspect = false WHERE suspect AND n = ANY(ARRAY(SELECT job FROM done))"""
 _DROP = "WITH gone AS (DELETE FROM lastcall.wait_job WHERE wait = $1) DELETE FROM lastcall.wait WHERE n = $1"
 _WAITING = "SELECT limit_key FROM lastcall.job WHERE n = $1 AND status = 'waiting'"
 _ROW = "SELECT n, job, step, kind, created_at FROM lastcall.wait"
-_DUE_JOBS = """SELECT job.n, job.limit_key FROM lastcall.job WHERE n IN
-    (SELECT job FROM lastcall.wait WHERE due_at <= $1 ORDER BY due_at, job LIMIT $2)"""
+_DUE_JOBS = """SELECT job.n, job.limit_key FROM lastcall.job WHERE n = ANY(ARRAY(
+    SELECT job FROM lastcall.wait WHERE due_at <= $1 ORDER BY due_at, job LIMIT $2))"""
 _LOCK_DUE = "SELECT n FROM lastcall.job WHERE n = ANY($1::bigint[]) ORDER BY n FOR UPDATE SKIP LOCKED"
 _DUE = f"{_ROW} WHERE job = ANY($1::bigint[]) AND due_at <= $2 ORDER BY due_at, job"
 _FOR_MESSAGE = f"{_ROW} WHERE job = $1 AND name = $2 AND kind IN ('signal', 'decision') ORDER BY n LIMIT 1"
@@ -57,9 +57,9 @@ _WAITERS = """SELECT DISTINCT wait.n, wait.job FROM lastcall.wait_job JOIN lastc
     WHERE wait_job.job_id = ANY($1::text[])"""
 _ALL_ENDED = f"""{_ROW} WHERE n = ANY($1::bigint[])
     AND NOT EXISTS (SELECT FROM lastcall.wait_job WHERE wait_job.wait = wait.n AND NOT ended) ORDER BY n"""
-_DROP_OF = """WITH over AS (DELETE FROM lastcall.wait WHERE job IN
-    (SELECT n FROM lastcall.job WHERE id = ANY($1::text[])) RETURNING n)
-    DELETE FROM lastcall.wait_job WHERE wait IN (SELECT n FROM over)"""
+_DROP_OF = """WITH over AS (DELETE FROM lastcall.wait WHERE job = ANY(ARRAY(
+    SELECT n FROM lastcall.job WHERE id = ANY($1::text[]))) RETURNING n)
+    DELETE FROM lastcall.wait_job WHERE wait = ANY(ARRAY(SELECT n FROM over))"""
 
 
 class _Row(NamedTuple):
