@@ -170,6 +170,7 @@ async def test_warm_shutdown(fleet: Fleet, pool: str) -> None:
         line = await fleet.told("start", key="step 1")
         fleet.celery("threads")
         first.send_signal(signal.SIGTERM)
+        await fleet.told("told", key="step 1")
         fleet.place.gate(1).touch()
         next_line = await fleet.told("start", key="step 2")
         fleet.place.gate(2).touch()

@@ -90,6 +90,8 @@ async def test_a_worker_ends(fleet: Fleet, program: Program, how: signal.Signals
         first.send_signal(how)
         if how is signal.SIGKILL:
             await fleet.told("start", key="step 1", attempt=2)
+        else:
+            await fleet.told("told", key="step 1")
         fleet.place.gate(1).touch()
         next_line = await fleet.told("start", key="step 2")
         fleet.place.gate(2).touch()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lastcall import current_shutdown
 from lastcall.jobs import Context, Jobs, Task
 from tests.jobs.crash.ledger import Ledger
 
@@ -61,8 +62,16 @@ class Work:
         return steps
 
     async def through_gate(self, number: int) -> None:
+        """Ends when its gate is open; tells when it has heard of a stop, so that a test need not guess."""
         with self.ledger.effect():
-            await opened(self.place.gate(number))
+            async with asyncio.TaskGroup() as group:
+                telling = group.create_task(self._tell_of_stop(f"step {number}"))
+                await opened(self.place.gate(number))
+                telling.cancel()
+
+    async def _tell_of_stop(self, key: str) -> None:
+        await current_shutdown().wait()
+        self.ledger.write("told", key)
 
     async def _single(self, ctx: Context) -> str:
         await ctx.step(self.through_gate, 0, name="alone")
