@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lastcall import ShutdownPlan, TaskManager
-from lastcall.exceptions import BadDeclaration, BadResult, PayloadTooLarge, StreamClosed
+from lastcall.exceptions import BadDeclaration, BadResult, EntriesGone, PayloadTooLarge, StreamClosed
 from lastcall.jobs import Context, Job, Jobs
 from lastcall.streams import TextView, follow
 from lastcall.testing import run_jobs
@@ -126,7 +126,7 @@ async def test_many_readers_cost_one_read(store: Store) -> None:
 
 
 async def test_an_idle_reader_asks_for_nothing(store: Store) -> None:
-    """One reader of a job that says nothing: when it has looked, the store is left alone, but for a look now and then."""
+    """One reader of a job that says nothing: when it has looked, the store is left alone."""
     engine = Faulty(store.engine())
     jobs = Jobs(engine)  # type: ignore[arg-type]
 
@@ -414,3 +414,70 @@ async def test_a_step_is_recorded_after_what_it_has_told(store: Store) -> None:
         await run.until_idle()
         assert run.crashes == 5 and await job.status() == "completed"
         assert await job.text("answer") == "0 1 2 3 4 "
+
+
+# --- what is kept --------------------------------------------------------------------------------------
+
+
+async def test_a_log_is_kept_within_its_bounds(jobs: Jobs) -> None:
+    """A job says more than its log keeps: who follows it is told everything, who comes late where to begin."""
+    seen: list[int] = []
+
+    @jobs.task(log_max_bytes=20_000)
+    async def work(ctx: Context) -> None:
+        for n in range(300):
+            await ctx.emit("n", {"n": n, "much": "x" * 1000})
+            await eventually(lambda n=n: len(seen) + 5 > n)  # type: ignore[misc]
+
+    async with jobs.worker():
+        job = await work.submit()
+        async for event in job.events():
+            if event.type == "n":
+                seen.append(event.data["n"])
+        assert seen == [*range(300)]
+        with pytest.raises(EntriesGone, match="are not kept") as gone:
+            await anext(job.events())
+        first = gone.value.first
+        assert first > 200
+        late = [event.seq async for event in job.events(after=first - 1)]
+        assert late == [*range(first, late[-1] + 1)] and len(late) < 60
+
+
+async def test_text_whose_beginning_is_gone_is_taken_back(jobs: Jobs) -> None:
+    """A long answer is cut off, and its beginning is not kept: it cannot be gone on with, so it begins anew."""
+    given: list[str] = []
+
+    async def speak(ctx: Context) -> None:
+        async with ctx.stream() as out:
+            given.append(out.text_so_far)
+            for _ in range(100):
+                await out.send("y" * 1000)
+            await out.write("end")
+            if len(given) == 1:
+                raise ConnectionError("cut off")
+
+    @jobs.task(retries=1, backoff=AT_ONCE, log_max_bytes=20_000)
+    async def work(ctx: Context) -> None:
+        await ctx.step(speak, ctx, name="speak", policy="continue")
+
+    async with jobs.worker():
+        job = await work.submit()
+        await job.result(PATIENCE_SECONDS)
+        assert given == ["", ""] and await job.status() == "completed"
+
+
+async def test_who_only_looks_does_not_wait_for_who_has_left(jobs: Jobs) -> None:
+    """The last follower leaves while another reader waits for what it had asked for: that one asks for itself."""
+
+    @jobs.task
+    async def work() -> None: ...
+
+    async with jobs:
+        job = await work.submit()
+        for turns in range(30):
+            with job.log().watch():
+                looking = asyncio.ensure_future(job.log().read(0, 10))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert not (await looking).entries

@@ -220,6 +220,8 @@ class Task(Generic[P, R_co]):
                 max_lost=settings.max_lost,
                 max_attempts=settings.max_attempts,
                 retention_seconds=settings.retention_seconds,
+                log_max_bytes=settings.log_max_bytes,
+                log_max_age_seconds=settings.log_retention_seconds,
             )
         return NewJob(
             id=new_id(),
@@ -241,6 +243,8 @@ class Task(Generic[P, R_co]):
             retention_seconds=(
                 settings.retention_seconds if options.retention_seconds is None else options.retention_seconds
             ),
+            log_max_bytes=settings.log_max_bytes,
+            log_max_age_seconds=settings.log_retention_seconds,
         )
 
     def _limit_key(self, args: str) -> str:

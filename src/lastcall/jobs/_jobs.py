@@ -24,7 +24,14 @@ from ._info import JobInfo, info_of
 from ._job import Job
 from ._observer import JobObserver
 from ._process import check_importable
-from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, JobQuery, Overview
+from ._rows import (
+    DEFAULT_LOG_MAX_BYTES,
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_MAX_LOST,
+    DEFAULT_QUEUE,
+    JobQuery,
+    Overview,
+)
 from ._scheduler import Cron, crons_of
 from ._settings import Backoff, Rate, Run, Settings, is_unicode, seconds, shown, text, whole
 from ._state import JobStatus
@@ -174,6 +181,8 @@ class Jobs:
         concurrency_per_key: int = 1,
         rate: Rate | None = None,
         retention: float | None = None,
+        log_max_bytes: int = DEFAULT_LOG_MAX_BYTES,
+        log_retention: float | None = None,
         max_lost: int = DEFAULT_MAX_LOST,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         run: Run = "auto",
@@ -193,8 +202,10 @@ class Jobs:
         after `backoff`; not after errors in `give_up_on`. `timeout`: seconds for one attempt. `concurrency`: at most so
         many at once over all workers; `concurrency_key`: the name of a parameter, or a function of the arguments, of
         whose value at most `concurrency_per_key` (1) run at once. `rate`: how many begin per time. `retention`: seconds
-        an ended job is kept (default: the engine's, 7 days). `max_lost` (3): that many attempts lost in a row, without
-        a completed step between them, fail the job; `max_attempts` (100): that many failed or lost ones altogether.
+        an ended job is kept (default: the engine's, 7 days). `log_max_bytes` (16 MiB), `log_retention` (seconds; none):
+        how much of a job's log is kept; its oldest entries go first, when something is added.
+        `max_lost` (3): that many attempts lost in a row, without a completed step between them, fail the job;
+        `max_attempts` (100): that many failed or lost ones altogether.
         `run="process"`: in a process of its own, which can be killed; such a function takes no context.
         `cron`, `timezone` ("UTC"): submitted at each tick, once over all workers; ticks that nobody was there for are
         passed over, or with `catch_up` made up for (the last hundred).
@@ -373,8 +384,7 @@ def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
     if not callable(fn):
         raise BadDeclaration(f"jobs.task decorates a function, not {fn!r}")
     given = dict(declared)
-    known = set(Settings._fields) | {"timeout", "retention"}
-    unknown = set(given) - (known - {"timeout_seconds", "retention_seconds"})
+    unknown = set(given) - {_short(field) for field in Settings._fields}
     if unknown:
         raise BadDeclaration(f"jobs.task has no option {sorted(unknown)[0]!r}")
     if given.get("name") is None:
@@ -383,10 +393,14 @@ def _settings(fn: Callable[..., Any], declared: dict[str, Any]) -> Settings:
         given["backoff"] = Backoff()
     give_up_on = given.get("give_up_on", ())
     given["give_up_on"] = give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
-    for short in ("timeout", "retention"):
-        if short in given:
-            given[f"{short}_seconds"] = given.pop(short)
-    return Settings(**given).checked()
+    return Settings(
+        **{field: given[_short(field)] for field in Settings._fields if _short(field) in given}
+    ).checked()
+
+
+def _short(field: str) -> str:
+    """How a field of `Settings` is named in `jobs.task(...)`."""
+    return field.removesuffix("_seconds")
 
 
 def _check_filters(label: Any, **words: Any) -> None:

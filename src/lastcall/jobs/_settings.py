@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from .._core._clock import check_count, check_seconds
 from ..exceptions import BadDeclaration, InvalidPlan
-from ._rows import DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, TaskLimits
+from ._rows import DEFAULT_LOG_MAX_BYTES, DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST, DEFAULT_QUEUE, TaskLimits
 
 Run = Literal["auto", "thread", "process"]
 
@@ -123,6 +123,8 @@ class Settings(NamedTuple):
     concurrency_per_key: int = 1
     rate: Rate | None = None
     retention_seconds: float | None = None
+    log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
+    log_retention_seconds: float | None = None
     max_lost: int = DEFAULT_MAX_LOST
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     run: Run = "auto"
@@ -151,11 +153,14 @@ class Settings(NamedTuple):
         whole(where + "concurrency_per_key", self.concurrency_per_key, 1)
         whole(where + "max_lost", self.max_lost, 1)
         whole(where + "max_attempts", self.max_attempts, 1)
+        whole(where + "log_max_bytes", self.log_max_bytes, 1)
         if self.concurrency is not None:
             whole(where + "concurrency", self.concurrency, 1)
-        for name in ("timeout_seconds", "retention_seconds"):
+        for name in ("timeout_seconds", "retention_seconds", "log_retention_seconds"):
             if getattr(self, name) is not None:
-                seconds(where + name.removesuffix("_seconds"), getattr(self, name), zero=name[0] == "r")
+                seconds(
+                    where + name.removesuffix("_seconds"), getattr(self, name), zero=name != "timeout_seconds"
+                )
         if not (
             self.concurrency_key is None
             or isinstance(self.concurrency_key, str)

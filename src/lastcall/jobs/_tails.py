@@ -100,6 +100,12 @@ class Tail:
         self._entries = self._entries[-keep:]
         self._size = size
 
+    def end_round(self, is_read: bool) -> None:
+        """Those who wait for a round of asking go on; False: they ask the engine themselves."""
+        round, self.round = self.round, None
+        if round is not None and not round.done():
+            round.set_result(is_read)
+
     def tell(self) -> None:
         """Wake everybody who follows."""
         waiting, self._waiting = self._waiting, []
@@ -191,6 +197,8 @@ class Tails:
             if not tail.followers and self._followed.get(tail.id) is tail:
                 del self._followed[tail.id]
                 self._stale.pop(tail.id, None)
+                # Nobody asks about it any more, and somebody who only looks may wait for just that.
+                tail.end_round(False)
                 if not self._followed and self._news is not None:
                     self._news.set()
 
@@ -256,9 +264,7 @@ class Tails:
                 tail.is_asked = False
                 if tail.is_stale and tail.followers:
                     self._stale[tail.id] = tail
-                if tail.round is not None:
-                    tail.round.set_result(is_read)
-                    tail.round = None
+                tail.end_round(is_read)
         return is_read
 
     def _apply(self, tail: Tail, page: EventPage | None) -> None:
@@ -280,9 +286,7 @@ class Tails:
             asking.cancel()
             await asyncio.wait({asking})
         for tail in list(self._followed.values()):
-            if tail.round is not None:
-                tail.round.set_result(False)
-                tail.round = None
+            tail.end_round(False)
             self._end(tail, why)
         self.abandon()
 
