@@ -16,6 +16,7 @@ from tests.dispatch.celery_program import Program
 from tests.dispatch.fleet import Fleet, redis_binary, until_async
 from tests.dispatch.work import Place
 from tests.jobs.crash.ledger import having
+from tests.support.postgres import shared_url
 from tests.support.processes import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.server, pytest.mark.loops("asyncio"), pytest.mark.timeout(120)]
@@ -159,26 +160,31 @@ async def test_a_process_is_killed(shared: Fleet) -> None:
 # --- a worker that ends ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-async def test_warm_shutdown(fleet: Fleet, pool: str) -> None:
+@pytest.mark.parametrize(
+    ("pool", "store"),
+    [("prefork", "sqlite"), ("threads", "sqlite"), ("solo", "sqlite"), ("prefork", "postgresql")],
+)
+async def test_warm_shutdown(redis: RedisServer, tmp_path: Path, pool: str, store: str) -> None:
     """SIGTERM in the middle of a job of steps: it goes on in another worker at once, and no step runs twice."""
-    program = Program(fleet.place)
-    fleet.place.gate(0).touch()
-    async with program.carrier:
-        first = fleet.celery(pool)
-        job = await program.work.stepping.submit(3)
-        line = await fleet.told("start", key="step 1")
-        fleet.celery("threads")
-        first.send_signal(signal.SIGTERM)
-        await fleet.told("told", key="step 1")
-        fleet.place.gate(1).touch()
-        next_line = await fleet.told("start", key="step 2")
-        fleet.place.gate(2).touch()
-        assert await job.result(timeout=PATIENCE_SECONDS) == 3
-        assert [str(attempt.outcome) for attempt in await job.attempts()] == ["handed_over", "completed"]
-    assert await fleet.ended(first) == 0
-    assert next_line.pid != line.pid
-    assert counts(fleet, job.id) == (({"step 0": 1, "step 1": 1, "step 2": 1},) * 2)
+    url = "" if store == "sqlite" else f"{shared_url()}?schema=carried_{os.getpid()}"
+    with Fleet(Place(str(tmp_path), redis.new_url(), url)) as fleet:
+        program = Program(fleet.place)
+        fleet.place.gate(0).touch()
+        async with program.carrier:
+            first = fleet.celery(pool)
+            job = await program.work.stepping.submit(3)
+            line = await fleet.told("start", key="step 1")
+            fleet.celery("threads")
+            first.send_signal(signal.SIGTERM)
+            await fleet.told("told", key="step 1")
+            fleet.place.gate(1).touch()
+            next_line = await fleet.told("start", key="step 2")
+            fleet.place.gate(2).touch()
+            assert await job.result(timeout=PATIENCE_SECONDS) == 3
+            assert [str(attempt.outcome) for attempt in await job.attempts()] == ["handed_over", "completed"]
+        assert await fleet.ended(first) == 0
+        assert next_line.pid != line.pid
+        assert counts(fleet, job.id) == (({"step 0": 1, "step 1": 1, "step 2": 1},) * 2)
 
 
 @pytest.mark.parametrize(

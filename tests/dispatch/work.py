@@ -14,6 +14,7 @@ from tests.jobs.crash.ledger import Ledger
 
 LONGEST_SECONDS = 40.0
 _LOOK_SECONDS = 0.01
+_VARIABLES = ("LASTCALL_TEST_FOLDER", "LASTCALL_TEST_BROKER", "LASTCALL_TEST_STORE")
 
 
 class Place(NamedTuple):
@@ -21,6 +22,7 @@ class Place(NamedTuple):
 
     folder: str
     broker: str
+    store: str = ""
 
     @property
     def ledger(self) -> str:
@@ -28,14 +30,15 @@ class Place(NamedTuple):
 
     @property
     def jobs(self) -> Jobs:
-        return Jobs(f"sqlite:///{self.folder}/jobs.db")
+        return Jobs(self.store or f"sqlite:///{self.folder}/jobs.db")
 
     def environment(self) -> dict[str, str]:
-        return {"LASTCALL_TEST_FOLDER": self.folder, "LASTCALL_TEST_BROKER": self.broker}
+        values = (self.folder, self.broker, self.store)
+        return dict(zip(_VARIABLES, values, strict=True))
 
     @classmethod
     def here(cls) -> Place:
-        return cls(os.environ["LASTCALL_TEST_FOLDER"], os.environ["LASTCALL_TEST_BROKER"])
+        return cls(*(os.environ[variable] for variable in _VARIABLES))
 
     def gate(self, number: int) -> Path:
         return Path(self.folder) / f"gate.{number}"
