@@ -1,4 +1,4 @@
-"""A fleet of Celery workers that come and go, and a broker that forgets: no job is lost, and what is done stays done."""
+"""Celery workers that come and go, and a broker that forgets: no job is lost, and what is done stays done."""
 
 import asyncio
 import random
@@ -53,7 +53,9 @@ async def test_workers_come_and_go(fleet: Fleet, signals: list[signal.Signals]) 
                     alive.append(fleet.celery(chance.choice(POOLS)))
                     alive.pop(0).send_signal(chance.choice(signals))
         assert {await job.result(timeout=90) for job in jobs} == {STEPS}
-        outcomes = Counter(str(attempt.outcome) for job in jobs for attempt in await job.attempts())
+        outcomes: Counter[str] = Counter()
+        for job in jobs:
+            outcomes.update(str(attempt.outcome) for attempt in await job.attempts())
     ends = Counter((line.job, line.key) for line in having(fleet.lines(), "end"))
     repeated = sum(ends.values()) - len(ends)
     assert len(ends) == len(jobs) * STEPS
