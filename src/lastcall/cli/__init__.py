@@ -3,6 +3,7 @@
 General layout:
 
     _app.py      the command line: options, help, version
+    _operating.py  the options of serve, drain, doctor and top
     _demo.py     ``lastcall demo``: the service, the terminal and the signals together
     _render.py   the report for people, drawn with rich
     _serve.py    ``lastcall serve``: uvicorn, with the settings that _fit.py chooses
