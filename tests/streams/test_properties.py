@@ -154,10 +154,10 @@ async def _check_read(store: Any, model: Model, name: str, after: int) -> None:
     if isinstance(stream, Outcome):
         assert page.outcome is stream
         return
-    model.touch(stream)
     if after > len(stream.entries):
         assert page.outcome is Outcome.BAD_CURSOR
         return
+    model.touch(stream)
     assert [entry.data for entry in page.entries] == [data for _, data in stream.entries[after:]]
     assert [entry.seq for entry in page.entries] == list(range(after + 1, len(stream.entries) + 1))
     assert (page.row.closed, page.row.last) == (stream.closed, len(stream.entries))

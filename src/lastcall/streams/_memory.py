@@ -171,7 +171,7 @@ class MemoryStore:
     async def read(self, name: str, after: Position | int, limit: int, max_bytes: int) -> Page:
         now = self._clock()
         page = _verbs.read(self._rows, now, name, after, limit, max_bytes)
-        if page.row is not None and is_worth_touching(page.row, now):
+        if page.outcome is Outcome.FOUND and page.row is not None and is_worth_touching(page.row, now):
             _verbs.touch(self._rows, now, name)
         return page
 
