@@ -41,6 +41,7 @@ class Hints:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._database: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._telling: asyncio.Task[None] | None = None
         self._dirty = False
         self._seen: int | None = None
@@ -69,10 +70,9 @@ class Hints:
         telling = self._telling
         if telling is not None:
             await asyncio.wait({telling}, timeout=2.0)
-        tasks = [*self._tasks, *([] if telling is None else [telling])]
+            telling.cancel()
         self._unwatch()
-        for task in tasks:
-            task.cancel()
+        tasks = self._leaving if telling is None else {*self._leaving, telling}
         if tasks:
             await asyncio.wait(tasks)
         self._loop = self._database = None
@@ -80,6 +80,7 @@ class Hints:
     def abandon(self) -> None:
         """The loop is gone."""
         self._tasks.clear()
+        self._leaving.clear()
         self._telling = None
         self._loop = self._database = None
 
@@ -131,9 +132,12 @@ class Hints:
             )
 
     def _unwatch(self) -> None:
+        """Hear nothing more. The tasks that did take a moment to end; `stop` waits for them."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            if self._loop is not None and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed():
+            for task in tasks:
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
                 task.cancel()
 
     def _changed(self) -> None:
