@@ -12,6 +12,7 @@ import pytest
 
 from lastcall import current_shutdown
 from lastcall.agents import AgentQueue, Turn
+from lastcall.agents._adapters import adapter_for
 from lastcall.exceptions import RunFailed, UnknownAgent
 from lastcall.jobs import Jobs
 from tests.agents.places import PATIENCE_SECONDS, Place
@@ -231,6 +232,45 @@ async def test_a_generator_that_yields_no_text_fails_and_says_so(place: Place) -
     async with place.queue(numbers) as queue:
         with pytest.raises(RunFailed, match=r"TypeError: .*yields text, not 1; `turn.emit` takes data"):
             await (await queue.submit("tea")).result(PATIENCE_SECONDS)
+
+
+class SlowReader:
+    """A turn whose text nobody takes: `write` never returns."""
+
+    def __init__(self) -> None:
+        self.writing = asyncio.Event()
+
+    async def write(self, text: str) -> None:
+        self.writing.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("streams", ["generator", "runnable"])
+async def test_a_cancel_while_a_piece_is_written_closes_the_model(streams: str) -> None:
+    """The run is cancelled while its text waits to be stored: the agent's generator ends then, not some time later."""
+    closed = asyncio.Event()
+
+    async def pieces(prompt: str) -> AsyncIterator[str]:
+        try:
+            yield "one"
+            yield "two"
+        finally:
+            closed.set()
+
+    class Runnable:
+        def astream(self, prompt: Any) -> AsyncIterator[str]:
+            self.kept = pieces(prompt)  # so that no collector closes it
+            return self.kept
+
+    turn: Any = SlowReader()
+    running = asyncio.ensure_future(
+        adapter_for(pieces if streams == "generator" else Runnable()).run(turn, "p", ())
+    )
+    await turn.writing.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert closed.is_set()
 
 
 async def test_a_thread_hears_of_its_cancel(place: Place) -> None:

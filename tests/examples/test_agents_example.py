@@ -1,4 +1,4 @@
-"""agents.py does what it says: stopped or killed in the middle and started again, it goes on where it was."""
+"""quickstart_agents.py does what it says: stopped or killed in the middle and started again, it goes on where it was."""
 
 import re
 import signal
@@ -10,7 +10,7 @@ from tests.cli.program import ROOT, Program
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-COMMAND = [str(ROOT / "examples" / "agents.py"), "tea"]
+COMMAND = [str(ROOT / "examples" / "quickstart_agents.py"), "tea"]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 from .._core._manager import TaskManager
@@ -129,14 +130,27 @@ def _returned_by(fn: Callable[..., Any]) -> Any:
 async def _written(turn: Turn, pieces: AsyncIterator[Any]) -> str:
     """The answer of an agent that yields its pieces."""
     text: list[str] = []
-    async for piece in pieces:
-        if not isinstance(piece, str):
-            raise TypeError(
-                f"an agent that yields its answer yields text, not {shown(piece)}; `turn.emit` takes data"
-            )
-        text.append(piece)
-        await turn.write(piece)
+    async with _closing(pieces):
+        async for piece in pieces:
+            if not isinstance(piece, str):
+                raise TypeError(
+                    f"an agent that yields its answer yields text, not {shown(piece)}; `turn.emit` takes data"
+                )
+            text.append(piece)
+            await turn.write(piece)
     return "".join(text)
+
+
+@asynccontextmanager
+async def _closing(pieces: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Close it with the block. A cancel that comes while a piece is written would otherwise leave it open, and its
+    connection to the model, until the garbage collector comes by."""
+    try:
+        yield
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def in_thread(fn: Callable[[], Any], *, name: str) -> Any:
@@ -160,11 +174,13 @@ class RunnableAdapter:
         if not callable(getattr(self._agent, "astream", None)):
             return _plain(await self._agent.ainvoke(given))
         whole: Any = None
-        async for chunk in self._agent.astream(given):
-            text = _text_in(chunk)
-            if text:
-                await turn.write(text)
-            whole = chunk if whole is None else _sum(whole, chunk)
+        chunks = self._agent.astream(given)
+        async with _closing(chunks):
+            async for chunk in chunks:
+                text = _text_in(chunk)
+                if text:
+                    await turn.write(text)
+                whole = chunk if whole is None else _sum(whole, chunk)
         return _plain(whole)
 
 

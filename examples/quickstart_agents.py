@@ -1,6 +1,6 @@
 """An agent behind a queue: press Ctrl-C in the middle, or kill -9 it, run it again, and it goes on where it was.
 
-python agents.py "tides"
+python examples/quickstart_agents.py "tides"
 Without `jobs=jobs` the same queue lives in memory: it finishes what runs, and says what became of what waited.
 """
 
