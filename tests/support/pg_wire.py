@@ -156,8 +156,9 @@ async def transaction_pooler(url: str, servers: int = 3) -> AsyncIterator[str]:
     """
     connections = [await _server_connection(url) for _ in range(servers)]
     free: asyncio.Queue[_End] = asyncio.Queue()
-    for server, _ in connections:
-        free.put_nowait(server)
+    live = {server for server, _ in connections}
+    for each in live:
+        free.put_nowait(each)
     numbers = itertools.count(1)
 
     async def handle(streams: Streams) -> None:
@@ -179,10 +180,17 @@ async def transaction_pooler(url: str, servers: int = 3) -> AsyncIterator[str]:
                 ended = False
                 try:
                     ended = await _transaction(client, server)
+                except (OSError, asyncio.IncompleteReadError):
+                    pass  # it left in the middle
                 finally:
                     if not ended:
-                        await _roll_back(server)
-                    free.put_nowait(server)
+                        # In the middle, perhaps; nobody knows what it will still answer.
+                        live.discard(server)
+                        await server.close()
+                if not ended:
+                    server, _ = await _server_connection(url)
+                    live.add(server)
+                free.put_nowait(server)
                 if not ended:
                     return
         finally:
@@ -190,8 +198,8 @@ async def transaction_pooler(url: str, servers: int = 3) -> AsyncIterator[str]:
 
     async with _serving(handle) as port:
         yield _through(url, port)
-    for server, _ in connections:
-        await server.close()
+    for each in live:
+        await each.close()
 
 
 async def _transaction(client: _End, server: _End) -> bool:
@@ -213,19 +221,6 @@ async def _transaction(client: _End, server: _End) -> bool:
             unanswered -= kind == b"Z"
             if kind == b"Z" and body == b"I" and not unanswered:
                 return True
-
-
-async def _roll_back(server: _End) -> None:
-    """Its client has left in the middle, perhaps."""
-    server.write(b"Q", b"ROLLBACK\0")
-    while True:
-        await asyncio.wait([server.reading()])
-        kind, body = server.read()
-        if kind == b"C" and body == b"ROLLBACK\0":
-            break
-    while kind != b"Z":
-        await asyncio.wait([server.reading()])
-        kind, body = server.read()
 
 
 async def _server_connection(url: str) -> tuple[_End, list[tuple[bytes, bytes]]]:
