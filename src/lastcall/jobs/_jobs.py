@@ -45,6 +45,7 @@ R = TypeVar("R")
 _ENGINES: Final = {
     "sqlite": ("lastcall.engines.sqlite", "jobs"),
     "postgresql": ("lastcall.engines.postgres", "postgres"),
+    "postgres": ("lastcall.engines.postgres", "postgres"),
 }
 
 
