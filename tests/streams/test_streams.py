@@ -546,7 +546,7 @@ async def test_streams_in_the_store_of_the_jobs(tmp_path: Path) -> None:
 @pytest.mark.loops("asyncio")
 async def test_an_engine_without_streams_says_so() -> None:
     """Asked for streams, jobs on an engine that keeps none say what to use."""
-    with pytest.raises(UnknownEngine, match=r"keeps no streams; use an SQLite engine, or Streams\(\)"):
+    with pytest.raises(UnknownEngine, match=r"keeps no streams; use an engine that does.*"):
         Jobs(ModelEngine(VirtualClock())).streams  # noqa: B018
     with pytest.raises(BadDeclaration, match="keep_bytes"):
         Streams(keep_bytes=0)
