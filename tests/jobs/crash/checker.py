@@ -134,7 +134,8 @@ class Told:
     def __init__(self, lines: Sequence[Line]) -> None:
         self.submitted = {line.job for line in lines if line.what == "submitted"}
         self.killed = {line.pid for line in lines if line.what == "killed"}
-        self.killed |= {line.pid for line in lines if line.what == "sprung" and _was_deadly(line, lines)}
+        # By the trap's own word: another thread may still tell something between the trap and the death.
+        self.killed |= {line.pid for line in lines if line.what == "sprung" and line.key.endswith(" SIGKILL")}
         self.killed |= {line.pid for line in lines if line.what == "poison"}
         self.stalled = {line.pid for line in lines if line.what == "stalled"}
         self.continued = [(line.pid, line.at) for line in lines if line.what == "continued"]
@@ -150,11 +151,6 @@ class Told:
     def was_asleep(self, line: Line) -> bool:
         """Whether the process that wrote a line had only just been continued."""
         return any(pid == line.pid and 0 <= line.at - at <= AWAKENING_SECONDS for pid, at in self.continued)
-
-
-def _was_deadly(sprung: Line, lines: Sequence[Line]) -> bool:
-    """A trap that killed is the last thing that its process told."""
-    return [line for line in lines if line.pid == sprung.pid][-1] is sprung
 
 
 _Found = Iterator[tuple[int, str]]

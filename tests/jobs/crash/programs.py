@@ -79,7 +79,8 @@ class Process:
 
     def _sprung(self) -> None:
         self.trap.is_set = False
-        self.ledger.write("sprung", f"{self.settings.place} {self.settings.nth}")
+        settings = self.settings
+        self.ledger.write("sprung", f"{settings.place} {settings.nth} {settings.signal}")
         to_itself(self.settings.signal)()
 
     def tell_counts(self) -> None:

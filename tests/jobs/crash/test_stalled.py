@@ -86,7 +86,7 @@ async def test_a_worker_stalled_with_the_store_s_lock(nursery: Nursery, tmp_path
         await scene.told("start", key="gate", pid=awake.pid)
         holder = await scene.worker(place="commit", nth=6, signal="SIGSTOP")
         sprung = await scene.told("sprung", pid=holder.pid)
-        assert sprung.key == "commit 6"
+        assert sprung.key == "commit 6 SIGSTOP"
         await asyncio.sleep(2 * LEASE_SECONDS)  # the stall itself
         scene.continue_(holder)
         child = scene.submitted(await scene.work.child.submit(3))
