@@ -23,7 +23,7 @@ class Sizes(NamedTuple):
     rounds: int
 
 
-FULL = Sizes(events=80_000, seen=1000, peer_events=500, rounds=5)
+FULL = Sizes(events=80_000, seen=500, peer_events=500, rounds=3)
 QUICK = Sizes(events=4_000, seen=50, peer_events=50, rounds=1)
 
 

@@ -4,8 +4,9 @@ Who calls it: the writer thread, between batches. The number changes only throug
 are never taken for news.
 
 Another process's write to the log is seen before its commit is: it writes, then syncs, then makes the commit
-visible, and only the write can be watched. So a nudge is followed by more looks, each after twice the time, until
-that is as long as between the regular ones, which are the truth beneath.
+visible, and only the write can be watched. So a nudge is followed by more looks, each after a quarter of the time that
+has passed since: a commit is seen late by that share of what its sync took. In the end that is as long as between
+the regular looks, which are the truth beneath.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sqlite3
 import time
 
 _FIRST_SECONDS = 0.00025
+_SHARE = 0.25
 
 
 class Lookout:
@@ -24,7 +26,7 @@ class Lookout:
         self._nudges = self._nudges_seen = 0
         self._version: int | None = None
         self._pause_seconds = _FIRST_SECONDS
-        self._looked_at = 0.0
+        self._looked_at = self._nudged_at = 0.0
 
     def nudge(self) -> None:
         """Look at once. Counted, because a flag could be set in the moment in which it is taken down."""
@@ -51,11 +53,10 @@ class Lookout:
         if self.poll_seconds is None:
             return False
         self._looked_at = time.monotonic()
-        self._pause_seconds *= 2
         if nudges != self._nudges_seen:
             self._nudges_seen = nudges
-            self._pause_seconds = _FIRST_SECONDS
-        self._pause_seconds = min(self._pause_seconds, self.poll_seconds)
+            self._nudged_at = self._looked_at
+        self._pause_seconds = max(_FIRST_SECONDS, (self._looked_at - self._nudged_at) * _SHARE)
         before = self._version
         if connection is not None:
             self._version = _data_version(connection)
