@@ -218,7 +218,8 @@ async def test_fastapis_own_event_stream_ends_with_its_grace() -> None:
         await request.until(lambda r: len(r.events()) > 1)
         await within(lifespan.stop())
         await request.done()
-    assert request.complete and closed.is_set()
+        await within(closed.wait())
+    assert request.complete
 
 
 async def test_websocket_handler_written_as_in_the_manual() -> None:
