@@ -199,8 +199,8 @@ class UnknownConversation(AgentError, LookupError):
 
 
 class RunFailed(AgentError, RuntimeError):
-    """The run whose result was asked for has failed. `error` has the type, the message and the traceback; what the agent
-    had streamed by then stays readable, with `run.text()`."""
+    """The run whose result was asked for has failed. `error` has the type, the message and the traceback; what the
+    agent had streamed by then stays readable, with `run.text()`."""
 
     def __init__(self, message: str, error: dict[str, str] | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""quickstart_agents.py does what it says: stopped or killed in the middle and started again, it goes on where it was."""
+"""quickstart_agents.py does what it says: stopped or killed and started again, it goes on where it was."""
 
 import re
 import signal

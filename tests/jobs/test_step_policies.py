@@ -303,7 +303,9 @@ async def test_a_once_step_cut_by_the_jobs_own_timeout_is_unknown(scene: Scene, 
 
             async def pay() -> str:
                 scene.called.append("pay")
-                patience.reschedule(asyncio.get_running_loop().time())  # it is over while the step is under way
+                patience.reschedule(
+                    asyncio.get_running_loop().time()
+                )  # it is over while the step is under way
                 await scene.stand()
                 return "paid"
 

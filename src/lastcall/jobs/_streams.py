@@ -19,7 +19,7 @@ def store_of(engine: Engine) -> StreamStore:
     store: StreamStore | None = getattr(engine, "streams", None)
     if store is None:
         raise UnknownEngine(
-            f"{engine!r} keeps no streams; use an engine that does (SQLite, PostgreSQL), or Streams() for streams in memory"
+            f"{engine!r} keeps no streams; use an engine that does (SQLite, PostgreSQL), or Streams() in memory"
         )
     return store
 

@@ -170,8 +170,8 @@ async def test_listening_costs_little(tmp_path: Path) -> None:
 
 
 def test_a_write_is_looked_at_again_until_its_commit_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write to the log is seen before its commit is: after a nudge come more looks, so that a commit is seen late by a
-    quarter of what it took at most; they are some dozens, then comes the usual polling."""
+    """A write to the log is seen before its commit is: after a nudge come more looks, so that a commit is seen late by
+    a quarter of what it took at most; they are some dozens, then comes the usual polling."""
     now = 100.0
     monkeypatch.setattr("lastcall.engines.sqlite._lookout.time.monotonic", lambda: now)
     version = 1
