@@ -481,3 +481,31 @@ async def test_who_only_looks_does_not_wait_for_who_has_left(jobs: Jobs) -> None
                     await asyncio.sleep(0)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert not (await looking).entries
+
+
+async def test_events_that_only_look_like_a_stream(jobs: Jobs) -> None:
+    """A job emits events of the types that streams use, with data of any form, and is tried again: it and its readers
+    pass over them."""
+
+    @jobs.task(retries=1, backoff=AT_ONCE)
+    async def work(ctx: Context) -> str:
+        for kind in ("stream.text", "stream.data", "step.reset", "stream.reset"):
+            for data in (
+                None,
+                5,
+                "answer",
+                [],
+                {},
+                {"stream": 5, "step": []},
+                {"text": "x"},
+            ):
+                await ctx.emit(kind, data)
+        async with ctx.stream(policy="continue") as out:
+            await out.write("fine")
+            if ctx.attempt == 1:
+                raise ConnectionError("cut off")
+            return out.text_so_far
+
+    async with jobs.worker():
+        job = await work.submit()
+        assert await job.result(PATIENCE_SECONDS) == await job.text("answer")

@@ -25,7 +25,7 @@ from ._job import Decision, decision_name
 from ._outgoing import emit, flush
 from ._rows import EventRow, NewEvent, StepRecord, StepRow, Wait
 from ._state import StepPolicy, StepStatus, WaitKind
-from ._told import told_before, written_by_step
+from ._told import told_before, word, written_by_step
 
 T = TypeVar("T")
 
@@ -61,8 +61,9 @@ class CurrentStep:
 
 def text_of(rows: Sequence[EventRow], stream: str) -> str:
     """The text that these events add to a stream."""
-    told = (load_plain(row.data) for row in rows if row.type == "stream.text")
-    return "".join(each["text"] for each in told if each["stream"] == stream)
+    return "".join(
+        word(row, "text") for row in rows if row.type == "stream.text" and word(row, "stream") == stream
+    )
 
 
 running_step: ContextVar[CurrentStep | None] = ContextVar("lastcall_job_step", default=None)

@@ -62,13 +62,21 @@ async def told_before(attempt: Attempt) -> Told:
 
 def _note(told: Told, row: EventRow) -> None:
     if row.type == "step.reset":
-        told.steps.discard(load_plain(row.data)["step"])
+        told.steps.discard(word(row, "step"))
     elif row.type == "stream.reset":
-        told.streams.discard(load_plain(row.data)["stream"])
+        told.streams.discard(word(row, "stream"))
     elif row.step is not None and row.type not in _OWN:
         told.steps.add(row.step)
     elif row.step is None and row.type in ("stream.text", "stream.data"):
-        told.streams.add(load_plain(row.data)["stream"])
+        told.streams.add(word(row, "stream"))
+
+
+def word(row: EventRow, name: str) -> str:
+    """A text in the event's data; empty, which no stream and no step is called, for what has not that form: a job may
+    emit events of any type."""
+    told = load_plain(row.data)
+    found = told.get(name) if isinstance(told, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 async def written_by_step(attempt: Attempt, key: str) -> list[EventRow] | None:
@@ -80,11 +88,7 @@ async def written_to_stream(attempt: Attempt, name: str) -> list[EventRow] | Non
     """What was written to this stream outside of steps; None: its beginning is not kept."""
 
     def belongs(row: EventRow) -> bool:
-        return (
-            row.step is None
-            and row.type in ("stream.text", "stream.data")
-            and load_plain(row.data)["stream"] == name
-        )
+        return row.step is None and row.type in ("stream.text", "stream.data") and word(row, "stream") == name
 
     return await _written(attempt, belongs, "stream.reset", {"stream": name})
 
