@@ -84,33 +84,29 @@ class JobTurn:
         self, fn: Callable[..., Any], /, *args: Any, name: str, policy: StepPolicy | str = "replay"
     ) -> Any:
         check_text("the name of a step", name, longest=STEP_NAME_LENGTH)
-        whole = self._whole(fn) if is_coroutine_function(fn) else fn
-        return await self._ctx.step(whole, *args, name=name, policy=policy)
+        counted = self._counted(fn) if is_coroutine_function(fn) else fn
+        return await self._ctx.step(counted, *args, name=name, policy=policy)
 
-    def _whole(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, which ends when all that it has told is stored: the step is recorded after that, and never
-        run again, so what it had on its way then would be lost with the process."""
+    def _counted(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, which at its end tells the log what was spent in it."""
 
-        async def whole(*args: Any) -> Any:
+        async def counted(*args: Any) -> Any:
             step = running_step.get()
             try:
                 return await fn(*args)
             finally:
                 if step is not None:
-                    await self._store(step.key)
+                    await self._tell_spent(step.key)
 
-        whole.__annotations__["return"] = return_hint_of(fn)
-        whole.__qualname__ = name_of(fn)
-        return whole
+        counted.__annotations__["return"] = return_hint_of(fn)
+        counted.__qualname__ = name_of(fn)
+        return counted
 
-    async def _store(self, key: str) -> None:
+    async def _tell_spent(self, key: str) -> None:
         attempt = self._ctx._attempt
-        spent, out = self._spent_in.pop(key, None), self._outs.pop(key, None)
-        if attempt.ended or attempt.lost:
-            return
-        if out is not None:
-            await out.flush()
-        if spent is not None and not attempt.is_cancelled:
+        spent = self._spent_in.pop(key, None)
+        self._outs.pop(key, None)
+        if spent is not None and not (attempt.ended or attempt.lost or attempt.is_cancelled):
             await self._ctx.emit(_SPENT, {"tokens": spent.tokens, "tool_calls": spent.tool_calls})
 
     async def write(self, text: str) -> None:

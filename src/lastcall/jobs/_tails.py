@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from weakref import WeakValueDictionary
 
@@ -179,8 +180,11 @@ class Tails:
             if self._asking is None or self._asking.done():
                 self._news = asyncio.Event()
                 self._news.set()
-                self._asking = asyncio.create_task(
-                    self._ask(ready, self._news), name="read the logs that are followed"
+                # In an empty context: it outlives the follower that came first, and must not keep what is in its.
+                self._asking = asyncio.get_running_loop().create_task(
+                    self._ask(ready, self._news),
+                    name="read the logs that are followed",
+                    context=contextvars.Context(),
                 )
         seen = (tail.last, tail.closed)
 
