@@ -66,12 +66,14 @@ class Cutter:
         self.url = ""
         self._left: int | None = None
         self._late = False
+        self._holding = b""
         self.cuts = 0
         self.requests = 0
 
-    def arm(self, requests: int, *, late: bool) -> None:
-        """Cut at that one of the requests that follow, counted from 1."""
-        self._left, self._late = requests, late
+    def arm(self, requests: int, *, late: bool, holding: bytes = b"") -> None:
+        """Cut at that one of the requests that follow, counted from 1; of those that hold these bytes, if they are
+        given, because an engine has connections of its own that speak whenever they like."""
+        self._left, self._late, self._holding = requests, late, holding
 
     def disarm(self) -> None:
         self._left = None
@@ -88,7 +90,7 @@ class Cutter:
         try:
             while data := await client[0].read(1 << 20):
                 self.requests += 1
-                if self._left is not None:
+                if self._left is not None and self._holding in data:
                     self._left -= 1
                 if self._left == 0:
                     await self._cut(server, data, answering)

@@ -7,11 +7,12 @@ worker off in the middle of what it does: nothing more of it is written, its lea
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .._core._manager import TaskManager
 from ..engines.sqlite import SqliteEngine
@@ -55,6 +56,7 @@ class JobsRun:
         self._worker: Worker | None = None
         self._upset: asyncio.Task[None] | None = None  # a crash or a restart that is under way
         self._places: Places | None = None
+        self._context = contextvars.copy_context()
 
     # --- time ------------------------------------------------------------------------------------------
 
@@ -161,14 +163,20 @@ class JobsRun:
         if isinstance(fault.what, Exception):
             raise fault.what
         if fault.what == "drain":
-            self._upset = asyncio.create_task(self.restart(), name="restart")
+            self._upset_soon(self.restart(), "restart")
             return
         self._crash_soon()
         await attempt.park()
 
+    def _upset_soon(self, what: Coroutine[Any, Any, None], name: str) -> None:
+        """In a task of its own, because the one that asks ends with the worker. In our context, because a worker that is
+        started in a job's belongs to that job, and stops with it. And never eagerly: that would stop the worker in the
+        middle of starting this very job, of which it knows nothing yet."""
+        loop = asyncio.get_running_loop()
+        self._upset = asyncio.Task(what, loop=loop, name=name, context=self._context.copy())
+
     def _crash_soon(self) -> None:
-        """In a task of its own, where the one that asks dies with the worker."""
-        self._upset = asyncio.create_task(self.crash(), name="crash")
+        self._upset_soon(self.crash(), "crash")
 
 
 @asynccontextmanager

@@ -126,14 +126,14 @@ async def test_an_error_of_the_users_own() -> None:
 
 
 async def test_the_connection_is_lost_in_the_middle() -> None:
-    """It is lost before a statement of the user's arrives: the code runs again, and its rows are there once."""
+    """It is lost when a statement of the user's has arrived: the code runs again, and its rows are there once."""
     async with Cutter(shared_url()).running() as cutter, at_work(cutter.url) as (engine, table):
         runs = []
 
         def work(connection: TransactionConnection) -> str:
             runs.append(1)
             if len(runs) == 1:
-                cutter.arm(1, late=True)
+                cutter.arm(1, late=True, holding=table.encode())
             return insert(table)(connection)
 
         assert await engine.transact("a", 1, STEP, work) == "1"

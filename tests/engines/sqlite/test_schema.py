@@ -45,6 +45,33 @@ async def test_a_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert query(path, "SELECT novelty FROM lastcall_job") == [(None,)]
 
 
+def test_another_process_is_first(tmp_path: Path) -> None:
+    """Between any two looks at an empty file another process makes its tables: they are ours, not somebody else's."""
+
+    class Late:
+        """A connection before each of whose statements the other process does what it can."""
+
+        def execute(self, statement: str) -> sqlite3.Cursor:
+            done = connection.execute(statement)
+            if not others:
+                others.append(sqlite3.connect(path, isolation_level=None))
+                rows = done.fetchall()
+                _schema.migrate(others[0], str(path))
+                return connection.execute(f"SELECT * FROM (VALUES {', '.join(map(_as_sql, rows))})")
+            return done
+
+    path = tmp_path / "jobs.db"
+    others: list[sqlite3.Connection] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert _schema.check_owner(Late(), str(path)) in (0, _schema.VERSION)  # type: ignore[arg-type]
+        assert _schema.check_owner(connection, str(path)) == _schema.VERSION
+        others[0].close()
+
+
+def _as_sql(row: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, row))})"
+
+
 async def test_a_migration_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second statement of the step fails: the first one is taken back, and this version can still use the file."""
     path = tmp_path / "jobs.db"

@@ -152,8 +152,8 @@ VERSION = len(MIGRATIONS)
 
 def check_owner(connection: sqlite3.Connection, path: str) -> int:
     """The version of the schema; 0: an empty file. Refuses other applications' databases and newer versions."""
-    application_id, version = _marks(connection)
-    if application_id == 0 and not _tables(connection):
+    application_id, version, tables = _marks(connection)
+    if application_id == 0 and not tables:
         return 0
     if application_id != APPLICATION_ID:
         raise EngineUnavailable(
@@ -186,12 +186,11 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         raise
 
 
-def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application_id, version
-
-
-def _tables(connection: sqlite3.Connection) -> int:
-    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    return int(count)
+def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    # One statement, and so one look at the file: between two, another process may have made its tables, and they would
+    # be those of an application without a name.
+    found: tuple[int, int, int] = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
+    return found
