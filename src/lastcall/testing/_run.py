@@ -169,9 +169,9 @@ class JobsRun:
         await attempt.park()
 
     def _upset_soon(self, what: Coroutine[Any, Any, None], name: str) -> None:
-        """In a task of its own, because the one that asks ends with the worker. In our context, because a worker that is
-        started in a job's belongs to that job, and stops with it. And never eagerly: that would stop the worker in the
-        middle of starting this very job, of which it knows nothing yet."""
+        """In a task of its own, because the one that asks ends with the worker. In our context, because a worker that
+        is started in a job's belongs to that job, and stops with it. And never eagerly: that would stop the worker in
+        the middle of starting this very job, of which it knows nothing yet."""
         loop = asyncio.get_running_loop()
         self._upset = asyncio.Task(what, loop=loop, name=name, context=self._context.copy())
 
