@@ -93,6 +93,11 @@ class PayloadTooLarge(JobError, ValueError):
     """Arguments, a result, a step's value or an event above `max_payload_bytes`. Store it elsewhere, pass its name."""
 
 
+class BadConnection(JobError, ValueError):
+    """A connection in whose transaction a job cannot be written: of an unknown kind, closed, in no transaction or in
+    a failed one, to another database. The message says what to do; no job was written."""
+
+
 class KeyConflict(JobError, ValueError):
     """A job with this key exists with other arguments. Nothing was written; choose another key, or look the job up."""
 

@@ -13,6 +13,8 @@ THIRD_PARTY = {
     "lastcall.jobs._ids": {"uuid_utils"},
     "lastcall.jobs._scheduler": {"cronsim"},
     "lastcall.engines.postgres._driver": {"asyncpg"},
+    "lastcall.engines.postgres._within_psycopg": {"psycopg"},
+    "lastcall.engines.postgres._within_sqlalchemy": {"sqlalchemy"},
     "lastcall.agents._langgraph": {"langchain_core", "langgraph"},
     "lastcall.agents._pydantic_ai": {"pydantic_ai"},
     "lastcall.agents._openai": {"openai"},

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from ..exceptions import (
+    BadConnection,
     BadDeclaration,
     EngineUnavailable,
     KeyConflict,
@@ -20,7 +22,7 @@ from ..exceptions import (
     UnknownJob,
     WrongLoop,
 )
-from ._engine import Engine
+from ._engine import Engine, SupportsConnections
 from ._ids import is_id
 from ._observer import Observers, submit_started
 from ._rows import JobRow, NewJob, Submitted
@@ -167,13 +169,14 @@ class Client:
 
     # --- submitting ------------------------------------------------------------------------------------
 
-    async def submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
-        """Write all or none, and tell the workers of this process."""
+    async def submit(self, jobs: Sequence[NewJob], connection: Any = None) -> list[Submitted]:
+        """Write all or none, and tell the workers of this process. `connection`: in the transaction that it is in."""
+        submit = self._submit if connection is None else partial(self._submit_within, connection)
         if not self.observers:
-            return await self._submit(jobs)
+            return await submit(jobs)
         jobs, ended = submit_started(self.observers, jobs)
         try:
-            answers = await self._submit(jobs)
+            answers = await submit(jobs)
         except BaseException as error:
             ended(error)
             raise
@@ -185,10 +188,20 @@ class Client:
         engine = self.engine if ready else await self.ready()
         self.work_arrived()  # so that a worker's claim shares the commit; it may come too early, hence once more below
         answers = await engine.submit(jobs)
-        for answer in answers:
-            if answer.conflict:
-                raise _key_conflict(jobs, answers)
+        _check_keys(jobs, answers)
         self.work_arrived()
+        return answers
+
+    async def _submit_within(self, connection: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+        engine = await self.ready()
+        if not hasattr(engine, "submit_within"):
+            raise BadConnection(
+                f"{engine!r} cannot submit within a transaction of yours: only the PostgreSQL engine can, where your"
+                " rows and the jobs are in one database. Submit after your commit, with a key= that makes it harmless"
+                " to do so again; or move the jobs to PostgreSQL (`lastcall move`)"
+            )
+        answers = await cast(SupportsConnections, engine).submit_within(connection, jobs)
+        _check_keys(jobs, answers)
         return answers
 
     def check_queue(self, name: str, what: str) -> str:
@@ -332,6 +345,12 @@ def _leave(waiting: dict[str, list[asyncio.Future[Any]]], job_id: str, waiter: a
         waiting.pop(job_id, None)
     if waiter.done() and not waiter.cancelled():
         waiter.exception()
+
+
+def _check_keys(jobs: Sequence[NewJob], answers: Sequence[Submitted]) -> None:
+    for answer in answers:
+        if answer.conflict:
+            raise _key_conflict(jobs, answers)
 
 
 def _key_conflict(jobs: Sequence[NewJob], answers: Sequence[Submitted]) -> KeyConflict:

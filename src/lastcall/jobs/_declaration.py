@@ -42,6 +42,7 @@ class Options(NamedTuple):
     timeout_seconds: float | None = None
     retention_seconds: float | None = None
     parent_id: str | None = None
+    connection: Any = None
 
 
 _NO_OPTIONS = Options()
@@ -144,13 +145,17 @@ class Task(Generic[P, R_co]):
         retries: int | None = None,
         timeout: float | None = None,
         retention: float | None = None,
+        connection: Any = None,
     ) -> Task[P, R_co]:
         """The same task, whose submissions differ in these.
 
         `key`: submitted again with the same key, the same job is returned; with other arguments it is refused. It holds
         as long as the job is kept. `delay` (seconds) or `at` (a naive time is UTC): not before. `priority`: higher is
         first (default 0). `labels`: for finding it. `retries`, `timeout` (seconds per attempt), `retention` (seconds
-        that the ended job is kept): in place of what was declared.
+        that the ended job is kept): in place of what was declared. `connection`: submitted in the transaction that this
+        connection of yours is in, to the database of the jobs (PostgreSQL; asyncpg, psycopg's `AsyncConnection`,
+        SQLAlchemy's `AsyncSession` or `AsyncConnection`). The job is there when that transaction commits, and not
+        otherwise; before that nobody sees it, and its handle's verbs raise `UnknownJob`.
 
         Raises `BadDeclaration` for values that make no sense.
         """
@@ -171,6 +176,7 @@ class Task(Generic[P, R_co]):
             retries=None if retries is None else whole(where + "retries", retries, 0),
             timeout_seconds=None if timeout is None else seconds(where + "timeout", timeout, zero=False),
             retention_seconds=None if retention is None else seconds(where + "retention", retention),
+            connection=connection,
         )
         given = {name: value for name, value in new._asdict().items() if value is not None}
         if delay is not None or at is not None:  # each takes the place of the other
@@ -185,21 +191,27 @@ class Task(Generic[P, R_co]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """Check a call without submitting it. Raises `BadArguments`, `PayloadTooLarge`."""
+        if self._options.connection is not None:
+            raise BadDeclaration(
+                f"a call of task {self.name!r} carries no connection; give it where it is submitted:"
+                " jobs.submit_many(calls, connection=...)"
+            )
         return Call(self._new_job(args, kwargs), self)
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
         """Write the job down and return its handle; after this it runs to its end, whatever dies.
 
-        Raises `BadArguments`, `PayloadTooLarge`, `KeyConflict` (nothing was written), `EngineUnavailable`.
+        Raises `BadArguments`, `PayloadTooLarge`, `KeyConflict` (nothing was written), `EngineUnavailable`; and
+        `BadConnection` for a `connection` among the options that cannot carry it.
         """
         client = self._client
-        (answer,) = await client.submit((self._new_job(args, kwargs),))
+        (answer,) = await client.submit((self._new_job(args, kwargs),), self._options.connection)
         return Job(client, answer.id, self.result)
 
     async def submit_json(self, values: Any) -> Job[R_co]:
         """The same with the arguments as plain JSON values by parameter name, as an HTTP request has them."""
         args = self.arguments.check_json(values)
-        (answer,) = await self._client.submit((self._job_of(args),))
+        (answer,) = await self._client.submit((self._job_of(args),), self._options.connection)
         return Job(self._client, answer.id, self.result)
 
     def _new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:

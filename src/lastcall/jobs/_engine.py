@@ -201,3 +201,15 @@ class SupportsTransactions(Protocol):
     ) -> str | None:
         """Call `work(connection)` in a transaction and commit what it wrote with the step, completed with the JSON it
         returned. None: lost, and nothing was written. What `work` raises is raised here, and nothing was written."""
+
+
+class SupportsConnections(Protocol):
+    """An engine that can write jobs in a transaction of the user's own."""
+
+    async def submit_within(self, connection: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+        """As `submit`, in the transaction that the user's `connection` is in: the jobs are there, and workers hear of
+        them, when it commits, and not otherwise. It is neither committed nor rolled back here, and is as it was before
+        after an error. Workers wait for nothing that is locked in it.
+
+        Raises `BadConnection` for one that cannot carry a job.
+        """

@@ -249,9 +249,10 @@ class Jobs:
 
     # --- submitting and finding ------------------------------------------------------------------------
 
-    async def submit_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
+    async def submit_many(self, calls: Iterable[Call[R]], *, connection: Any = None) -> list[Job[R]]:
         """Submit all of these calls in one transaction: all or none. Their handles, in order.
 
+        `connection`: in the transaction that this connection of yours is in, as `task.options(connection=...)` says.
         Raises as `task.submit`, and `BadArguments` for what is no call of a task declared here.
 
             await jobs.submit_many(analyse.call(folder) for folder in folders)
@@ -261,7 +262,8 @@ class Jobs:
             if not isinstance(call, Call) or call.task._client is not self._client:
                 raise BadArguments(f"submit_many takes calls of tasks declared on these jobs, not {call!r}")
         # Each an id of its own: a call is a value, and may be submitted more than once.
-        answers = await self._client.submit([call.job._replace(id=new_id()) for call in listed])
+        submitted = [call.job._replace(id=new_id()) for call in listed]
+        answers = await self._client.submit(submitted, connection)
         return [
             Job(self._client, answer.id, call.task.result)
             for call, answer in zip(listed, answers, strict=True)

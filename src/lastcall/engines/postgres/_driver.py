@@ -33,6 +33,16 @@ class Address(NamedTuple):
     shown: str
 
 
+class StatementFailed(Exception):
+    """What a user's connection, of any library, has raised. `state`: the SQLSTATE; None: the connection is lost."""
+
+    def __init__(self, words: str, state: str | None, constraint: str = "", detail: str = "") -> None:
+        super().__init__(words)
+        self.state = state
+        self.constraint = constraint
+        self.detail = detail
+
+
 class Kind(Enum):
     """What an error says about the statement that met it."""
 
@@ -115,7 +125,16 @@ def violated(error: BaseException) -> tuple[str, str] | None:
     """Which constraint, and the server's details; None: another error."""
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return error.constraint_name or error.column_name or "", error.detail or str(error)
+    if isinstance(error, StatementFailed) and (error.state or "").startswith("23"):
+        return error.constraint, error.detail or str(error)
     return None
+
+
+def told_by_server(error: BaseException) -> tuple[str | None, str, str]:
+    """The SQLSTATE, the constraint and the details of an error; no SQLSTATE: it is not the server's."""
+    if not isinstance(error, asyncpg.PostgresError) or isinstance(error, _LOST):
+        return None, "", ""
+    return error.sqlstate, error.constraint_name or error.column_name or "", error.detail or ""
 
 
 async def connect(address: Address, *, pooled: bool = False) -> Connection:

@@ -37,7 +37,7 @@ from ...jobs._rows import (
 )
 from ...jobs._state import CancelOutcome, JobStatus
 from .._outage import Outage
-from . import _reads
+from . import _reads, _within
 from ._batches import Batches
 from ._claims import Claims
 from ._clock import Clock
@@ -273,6 +273,18 @@ class PostgresEngine:
         answers = await database.transact(lambda store: submit_carefully(store, calls))
         self._hints.written()
         return answers
+
+    async def submit_within(self, connection: Any, jobs: Sequence[NewJob]) -> list[Submitted]:
+        """`connection`: an asyncpg Connection, a psycopg AsyncConnection, SQLAlchemy's AsyncSession or AsyncConnection,
+        to this database. Not in a task of our own: it is the caller's, who may use or close it once it is cancelled.
+        """
+        self._ready()
+        users = await _within.connection_of(connection)
+        if not jobs:
+            return []
+        database = await self._with_lanes(jobs)
+        here = await self._do(database.read(lambda store: _within.look_here(store, jobs)))
+        return await _within.submit_in(users, self._terms, here, self._hints.channel, jobs)
 
     async def _with_lanes(self, jobs: Sequence[NewJob]) -> Database:
         database = self._database_of_calls()

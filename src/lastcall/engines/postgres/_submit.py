@@ -7,7 +7,7 @@ one's commit (the unique index sees to it), and then finds its job. A limited on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...exceptions import KeyConflict
@@ -32,19 +32,22 @@ _INSERT_PLAIN = f"""INSERT INTO lastcall.job
     FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::text[],
     $10::text[]) WITH ORDINALITY AS new (id, queue, task, version, priority, max_lost, max_attempts, options, args, at)
     ORDER BY new.at"""
-_INSERT = f"""INSERT INTO lastcall.job (id, lane, status, priority, max_lost, max_attempts, created_at, options, args,
+_INSERT_IN = """INSERT INTO lastcall.job (id, lane, status, priority, max_lost, max_attempts, created_at, options, args,
     due_at, retention_seconds, parent_id, labels, key, key_task, limit_key, limit_count, log_max_bytes,
     log_max_age_seconds, held, tied)
-    SELECT new.id, {_LANE}, new.status, new.priority, new.max_lost, new.max_attempts, $1, new.options, new.args,
+    SELECT new.id, {lane}, new.status, new.priority, new.max_lost, new.max_attempts, $1, new.options, new.args,
     new.due_at, new.retention, new.parent_id, new.labels, new.key, CASE WHEN new.key IS NOT NULL THEN new.task END,
     new.limit_key, new.limit_count, new.log_max_bytes, new.log_max_age, new.held, new.limit_key IS NOT NULL
     FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::text[],
     $10::text[], $11::text[], $12::float8[], $13::float8[], $14::text[], $15::text[], $16::text[], $17::text[],
-    $18::int[], $19::bigint[], $20::float8[], $21::bool[])
+    $18::int[], $19::bigint[], $20::float8[], $21::bool[]{lanes})
     WITH ORDINALITY AS new (id, queue, task, version, priority, max_lost, max_attempts,
     options, args, status, due_at, retention, parent_id, labels, key, limit_key, limit_count, log_max_bytes,
-    log_max_age, held, at)
+    log_max_age, held, {numbers}at)
     ORDER BY new.at ON CONFLICT (key, key_task) WHERE key IS NOT NULL DO NOTHING RETURNING id"""
+_INSERT = _INSERT_IN.format(lane=_LANE, lanes="", numbers="")
+# A user's transaction may have begun before the lane was made, and not see it.
+_INSERT_WITHIN = _INSERT_IN.format(lane="new.lane", lanes=", $22::int[]", numbers="lane, ")
 _BY_KEY = """SELECT job.key_task, job.key, job.id, job.status, job.args FROM lastcall.job
     JOIN unnest($1::text[], $2::text[]) AS asked (task, key) ON job.key_task = asked.task AND job.key = asked.key"""
 _THERE = "SELECT count(*) FROM lastcall.job WHERE id = ANY($1::text[])"
@@ -122,6 +125,21 @@ async def submit_carefully(store: Store, calls: Sequence[Sequence[NewJob]]) -> l
     return answers
 
 
+async def submit_within(
+    store: Store, jobs: Sequence[NewJob], lanes: Mapping[tuple[str, str, str], int]
+) -> list[Submitted]:
+    """In a transaction that is not ours and may last: without a lock that workers need. `lanes`: their numbers."""
+    answers, fresh = _answer(store, jobs, await _there(store, jobs))
+    rows = []
+    for job in fresh:
+        due_at = _due_at(store, job)
+        if due_at is None and job.limit_key is not None:
+            due_at = store.now  # the next claim puts it in line, under the lock of its limit key
+        rows.append((*_row(job, due_at, False), lanes[job.queue, job.task, job.version]))
+    await _write(store, _INSERT_WITHIN, rows)
+    return answers
+
+
 async def fire(store: Store, call: Tick) -> bool:
     """Move the schedule on, if nobody did, and submit its job with it."""
     if await store.value(_TICK, call.schedule, call.tick) is None:
@@ -174,21 +192,31 @@ async def _insert(store: Store, jobs: Sequence[NewJob]) -> None:
     taken: Counter[str] = Counter()
     for key in {job.limit_key for job in jobs if job.limit_key is not None and job.limit is not None}:
         taken[key] = await places(store, key)
-    rows: list[tuple[Any, ...]] = []
+    rows = []
     for job in jobs:
         due_at = _due_at(store, job)
         held = False
         if due_at is None and job.limit_key is not None:
             held = job.limit is not None and taken[job.limit_key] >= job.limit
             taken[job.limit_key] += not held
-        rows.append(
-            (job.id, job.queue, job.task, job.version, job.priority, job.max_lost, job.max_attempts, job.options,
-             job.args, _QUEUED if due_at is None else _SCHEDULED, due_at, job.retention_seconds, job.parent_id,
-             job.labels, job.key, job.limit_key, job.limit,
-             None if job.log_max_bytes == DEFAULT_LOG_MAX_BYTES else job.log_max_bytes, job.log_max_age_seconds, held)
-        )  # fmt: skip
+        rows.append(_row(job, due_at, held))
+    await _write(store, _INSERT, rows)
+
+
+def _row(job: NewJob, due_at: float | None, held: bool) -> tuple[Any, ...]:
+    # Plain texts: not every driver knows what an enum is.
+    status = _QUEUED.value if due_at is None else _SCHEDULED.value
+    log_max_bytes = None if job.log_max_bytes == DEFAULT_LOG_MAX_BYTES else job.log_max_bytes
+    return (job.id, job.queue, job.task, job.version, job.priority, job.max_lost, job.max_attempts, job.options,
+            job.args, status, due_at, job.retention_seconds, job.parent_id, job.labels, job.key, job.limit_key,
+            job.limit, log_max_bytes, job.log_max_age_seconds, held)  # fmt: skip
+
+
+async def _write(store: Store, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
     try:
-        written = await store.rows(_INSERT, store.now, *map(list, zip(*rows, strict=True)))
+        written = await store.rows(statement, store.now, *map(list, zip(*rows, strict=True)))
     except Exception as error:
         raise _refused(store, error) from error
     if len(written) < len(rows):
