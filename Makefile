@@ -13,7 +13,7 @@ CANDIDATES = $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 pytho
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help test demo lint types check fix bench chaos stream-deploy durable-streams clean
+.PHONY: help test demo lint types check fix bench chaos stream-deploy durable-streams docs docs-serve newcomer clean
 
 help:
 	@echo 'make test    the tests, on every CPython found  (ARGS="--only 3.12 -- -k drain")'
@@ -26,6 +26,8 @@ help:
 	@echo 'make chaos   workers killed at random, 10 min   (ARGS="--seconds 60 --seed 7")'
 	@echo 'make stream-deploy  readers, servers replaced (ARGS="--kills 50 --seed 7")'
 	@echo 'make durable-streams   the suite of the Durable Streams protocol and its JavaScript client; needs node and npm'
+	@echo 'make docs    the site, into build/site, without a warning   (make docs-serve: while you write)'
+	@echo 'make newcomer   a clean machine, and the README alone: how long, how many steps'
 	@echo 'make clean   remove the environments and caches'
 
 test: $(VENV)/.installed
@@ -60,8 +62,19 @@ stream-deploy: $(VENV)/.installed
 durable-streams: $(VENV)/.installed
 	@exec $(VENV)/bin/python scripts/durable_streams.py $(ARGS)
 
+docs: $(VENV)-docs/.installed
+	@$(VENV)-docs/bin/python scripts/docs/diagrams.py
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
+	@$(VENV)-docs/bin/python scripts/docs/check.py build/site
+
+docs-serve: $(VENV)-docs/.installed
+	@exec env NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs serve $(ARGS)
+
+newcomer: $(VENV)/.installed
+	@exec $(VENV)/bin/python scripts/newcomer.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(VENV)-demo $(VENV)-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-demo $(VENV)-docs $(VENV)-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find src tests scripts bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamps: an environment is installed again only when pyproject.toml changed.
@@ -70,6 +83,9 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)-demo/.installed: pyproject.toml
 	@$(call make_environment,$(VENV)-demo,demo)
+
+$(VENV)-docs/.installed: pyproject.toml
+	@$(call make_environment,$(VENV)-docs,docs)
 
 # The first Python that really runs (a version manager's shim may exist and fail), is new enough, and can make
 # environments (Debian ships that in a package of its own).

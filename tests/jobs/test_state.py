@@ -1,6 +1,4 @@
-"""The table of what may follow what, its diagram in the documentation, and what a lost attempt comes to."""
-
-from pathlib import Path
+"""The table of what may follow what, and what a lost attempt comes to."""
 
 import pytest
 from hypothesis import given
@@ -11,27 +9,7 @@ from lastcall.jobs import AttemptOutcome, CancelOutcome, JobStatus, StepPolicy, 
 from lastcall.jobs._policy import Loss, after_loss
 from lastcall.jobs._state import FINAL, TRANSITIONS, Cause
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "jobs.md"
-
 ENDS = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED}
-
-
-def diagram() -> str:
-    """The table as a Mermaid diagram: one arrow for each pair of statuses, with all its causes."""
-    arrows: dict[tuple[str, str], list[str]] = {
-        ("[*]", "scheduled"): [Cause.SUBMIT],
-        ("[*]", "queued"): [Cause.SUBMIT],
-    }
-    for before, causes in TRANSITIONS.items():
-        for cause, afters in causes.items():
-            for after in afters:
-                arrows.setdefault((before, after), []).append(cause)
-    order = ["[*]", *JobStatus]
-    lines = [
-        f"    {before} --> {after}: {', '.join(sorted(arrows[before, after], key=list(Cause).index))}"
-        for before, after in sorted(arrows, key=lambda pair: (order.index(pair[0]), order.index(pair[1])))
-    ]
-    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
 
 
 def reached_from(status: JobStatus, *, by_hand: bool = True) -> set[JobStatus]:
@@ -115,11 +93,6 @@ def test_the_words_are_those_of_the_vocabulary() -> None:
     assert list(StepPolicy) == ["replay", "once", "continue"]
     assert list(CancelOutcome) == ["cancelled", "requested", "already_ended", "unknown"]
     assert list(StopReason) == ["user", "disconnect", "shutdown", "timeout", "group", "lease_lost"]
-
-
-def test_the_diagram_is_drawn_from_the_table() -> None:
-    """What the documentation shows is what holds. If this fails, put there what it prints."""
-    assert diagram() in DOCUMENT.read_text(), f"docs/jobs.md should contain\n\n{diagram()}\n"
 
 
 # --- what a lost attempt comes to ----------------------------------------------------------------------
