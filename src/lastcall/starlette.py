@@ -39,6 +39,7 @@ from .asgi._log_response import HasLog
 from .asgi._log_response import LogResponse as _PlainLogResponse
 from .asgi._stream import StreamFormat, run_stream
 from .asgi._stream import StreamResponse as _PlainStreamResponse
+from .dashboard import Dashboard
 from .exceptions import InstallError
 from .streams import Log
 
@@ -117,7 +118,7 @@ def install_with(
     async def not_built(scope: Scope, receive: Receive, send: Send) -> None:
         raise InstallError("the middleware stack of the app has not been built")
 
-    middleware = Lastcall(not_built, manager, around=around, **options)
+    middleware = Lastcall(not_built, manager, around=around, dashboard=Dashboard(), **options)
     check_routes(app.routes, middleware)
     build = app.build_middleware_stack
 

@@ -76,6 +76,7 @@ class Face:
     """Answers the paths it owns, and only those.
 
     GET  /livez, /readyz                the same below the prefix
+    GET  PREFIX/, PREFIX/assets/{name}  the dashboard, where there is one
     GET  PREFIX/tasks?status=&group=&limit=
     GET  PREFIX/tasks/{id}
     POST PREFIX/tasks/{id}/cancel
@@ -94,6 +95,7 @@ class Face:
         jobs: Jobs | None = None,
         streams: Streams | DurableStreams | None = None,
         metrics: ASGIApp | None = None,
+        dashboard: ASGIApp | None = None,
     ) -> None:
         check_prefix(prefix)
         self._manager = manager
@@ -103,6 +105,7 @@ class Face:
         self.jobs = None if jobs is None else JobsFace(jobs, f"{prefix}/jobs")
         self.drain = DrainFace(manager)
         self._metrics = metrics
+        self._dashboard = dashboard
         self._streams = DurableStreams(streams) if isinstance(streams, Streams) else streams
         if self._streams is None and jobs is not None:
             self._streams = DurableStreams(None)  # the logs of jobs alone
@@ -123,6 +126,7 @@ class Face:
             ("GET", f"{prefix}/drain"),
             ("POST", f"{prefix}/drain"),
             *([] if self._metrics is None else [("GET", f"{prefix}/metrics")]),
+            *([] if self._dashboard is None else [("GET", f"{prefix}/")]),
             *([] if self.jobs is None else [("GET", f"{prefix}/overview"), *self.jobs.example_paths()]),
             *([] if self._streams is None else [("PUT", f"{prefix}/streams/name")]),
         ]
@@ -151,7 +155,7 @@ class Face:
         if self._streams is not None and len(words) > 1 and words[0] == "streams":
             await self._answer_streams(self._streams, scope, receive, send)
             return True
-        pages = self._pages(words)
+        pages = self._pages([""] if path == self._prefix else words)
         if not pages:
             return False
         await self._guarded(scope, receive, send, pages)
@@ -170,6 +174,8 @@ class Face:
                 return self.drain.pages()
             case ["metrics"] if self._metrics is not None:
                 return {"GET": partial(_handed_on, self._metrics)}
+            case [""] | ["assets", _] if self._dashboard is not None:
+                return {"GET": partial(_handed_on, self._dashboard)}
             case ["tasks", id] if id:
                 return {"GET": partial(self._task, unquote(id))}
             case ["tasks", id, "cancel"] if id:

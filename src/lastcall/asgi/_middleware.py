@@ -52,6 +52,8 @@ class Lastcall:
 
     `metrics`: what answers PREFIX/metrics, also in the drain: `lastcall.prometheus.Metrics(manager, jobs=jobs)`.
 
+    `dashboard`: what answers PREFIX/: `lastcall.dashboard.Dashboard()`.
+
     Raises `ValueError` for a prefix that is no path, `InvalidPlan` for negative or NaN seconds.
     Frameworks have an `install` of their own, which also tracks their BackgroundTasks:
     `lastcall.fastapi.install`, `lastcall.starlette.install`.
@@ -71,6 +73,7 @@ class Lastcall:
         jobs: Jobs | None = None,
         streams: Streams | DurableStreams | None = None,
         metrics: ASGIApp | None = None,
+        dashboard: ASGIApp | None = None,
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.app = app
@@ -81,7 +84,7 @@ class Lastcall:
                 f"Lastcall(retry_after_seconds) must be whole seconds, got {retry_after_seconds!r}"
             )
         self._options = CallOptions(grace, int(retry_after_seconds))
-        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs, streams, metrics)
+        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs, streams, metrics, dashboard)
         self._around = around
         self._background: TaskGroup | None = None
         self._background_roster: Roster | None = None

@@ -1,0 +1,97 @@
+"""Dashboard: an ASGI app that serves the page and its assets, and nothing else.
+
+Who calls it: the face, which has let the client in (`allow`) and knows the prefix; here only the last word of the path
+counts. What it owns: the headers that hold the page to its own files. The page knows no users and no secrets: whatever
+it shows, it asks the face for. What can go wrong: a name that is none of ours, which is 404; no file is opened by a
+name that a client gave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import NamedTuple
+
+from ..asgi._types import Headers, Receive, Scope, Send, app_path, get_header
+
+_PAGE = "index.html"
+
+_MEDIA_TYPES = {
+    "html": b"text/html; charset=utf-8",
+    "css": b"text/css; charset=utf-8",
+    "js": b"text/javascript; charset=utf-8",
+    "svg": b"image/svg+xml",
+}
+
+# Everything the page needs is at its own origin; it can be framed by nobody and send nothing anywhere else.
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+# `no-cache` is: keep it, and ask each time. A name with a hash in it would need a build step, and a page that outlives
+# a deploy must not be put together from two versions.
+_HEADERS: Headers = [
+    (b"cache-control", b"no-cache"),
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+class _Asset(NamedTuple):
+    body: bytes
+    media_type: bytes
+    etag: bytes
+
+
+class Dashboard:
+    """The page (PREFIX/) and its assets (PREFIX/assets/NAME), for GET and HEAD.
+
+    Reads its files once, when it is made; about 60 kB.
+
+        app = Lastcall(app, manager, jobs=jobs, dashboard=Dashboard())
+    """
+
+    def __init__(self) -> None:
+        self._assets = {
+            file.name: _asset(file.name, file.read_bytes())
+            for file in files(__package__).joinpath("static").iterdir()
+            if file.is_file()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = app_path(scope)
+        *_, folder, name = path.split("/")
+        if name and folder != "assets":
+            # Without the slash at its end the page's links would lead beside the prefix.
+            await _answer(scope, send, 308, b"", [(b"location", f"{name}/".encode())])
+            return
+        asset = self._assets.get(name or _PAGE)
+        if asset is None:
+            await _answer(scope, send, 404, b"there is no such file\n", [(b"content-type", b"text/plain")])
+        elif _knows(scope, asset.etag):
+            await _answer(scope, send, 304, None, [(b"etag", asset.etag)])
+        else:
+            headers = [(b"etag", asset.etag), (b"content-type", asset.media_type)]
+            await _answer(scope, send, 200, asset.body, headers)
+
+
+def _asset(name: str, body: bytes) -> _Asset:
+    digest = hashlib.sha256(body).hexdigest()[:20]
+    return _Asset(body, _MEDIA_TYPES[name.rpartition(".")[2]], f'"{digest}"'.encode())
+
+
+def _knows(scope: Scope, etag: bytes) -> bool:
+    known = get_header(list(scope.get("headers", ())), b"if-none-match") or b""
+    # A proxy that compresses makes a weak tag of ours; what is inside is the same.
+    return etag in [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
+
+
+async def _answer(scope: Scope, send: Send, status: int, body: bytes | None, headers: Headers) -> None:
+    length = [] if body is None else [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length, *_HEADERS]})
+    sent = b"" if body is None or scope.get("method") == "HEAD" else body
+    await send({"type": "http.response.body", "body": sent})
