@@ -38,11 +38,15 @@ _LANES = """lanes AS MATERIALIZED (SELECT lane.*, known.room FROM lastcall.lane
     JOIN unnest($4::text[], $5::text[], $6::int[]) AS known (task, version, room)
     ON lane.task = known.task AND lane.version = known.version
     WHERE $8::text[] IS NULL OR lane.queue = ANY($8::text[]))"""
+# As `Claimed` has them.
+_CLAIMED = """{job}.id, {job}.attempt, {lane}.task, {lane}.version, {job}.args, {lane}.queue, {job}.priority,
+    {job}.failures, {has_steps}, {job}.created_at, {job}.key, {job}.labels, {job}.options, {job}.parent_id"""
+_HAS_STEPS = "EXISTS (SELECT FROM lastcall.step WHERE step.job = {job}.n)"
 _CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS due_at,
         EXISTS (SELECT FROM lastcall.job WHERE suspect AND status IN ('queued', 'running')) AS suspects),
     me AS MATERIALIZED (SELECT 1 FROM lastcall.worker WHERE id = $2 FOR KEY SHARE), {_LANES},
     found AS MATERIALIZED (SELECT best.n, best.priority, lanes.room, lanes.queue, lanes.task, lanes.version,
-        row_number() OVER (PARTITION BY lanes.task ORDER BY best.priority DESC, best.n) AS place
+        {{place}} AS place
         FROM lanes CROSS JOIN LATERAL (SELECT n, priority FROM lastcall.job
             WHERE job.lane = lanes.id AND status = 'queued' AND NOT held AND {{which}}
             ORDER BY priority DESC, n LIMIT lanes.room FOR UPDATE SKIP LOCKED) AS best
@@ -53,16 +57,20 @@ _CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS du
     taken AS (UPDATE lastcall.job SET status = 'running', attempt = attempt + 1, worker = $2, claim = $3::bigint,
         started_at = (SELECT now FROM moment), last_seq = last_seq + (attempt > 0)::int,
         log_bytes = log_bytes + CASE WHEN attempt > 0 THEN $12::bigint ELSE 0 END FROM best WHERE job.n = best.n
-        RETURNING job.*, best.queue, best.task, best.version),
+        RETURNING job.n, job.id, attempt, args, job.priority, failures, created_at, key, labels, options, parent_id,
+        started_at, last_seq, log_bytes, log_max_bytes, log_max_age_seconds, best.queue, best.task, best.version),
     told AS (INSERT INTO lastcall.event (job, seq, attempt, at, type, data, upto)
         SELECT n, last_seq, attempt, started_at, 'status', $11, log_bytes FROM taken WHERE attempt > 1)
-    SELECT moment.now, moment.suspects, moment.due_at AS next_due_at, EXISTS (SELECT FROM me) AS joined, taken.*,
-        taken.attempt > 1 AND EXISTS (SELECT FROM lastcall.step WHERE step.job = taken.n) AS has_steps
+    SELECT {_CLAIMED.format(job="taken", lane="taken", has_steps="attempt > 1 AND " + _HAS_STEPS.format(job="taken"))},
+        taken.n, taken.last_seq, taken.log_bytes, taken.log_max_bytes, taken.log_max_age_seconds,
+        moment.now, moment.suspects, moment.due_at AS next_due_at, EXISTS (SELECT FROM me) AS joined
     FROM moment LEFT JOIN taken ON true ORDER BY taken.priority DESC, taken.n"""
-_CLAIM_BEST = _CLAIM.format(which="NOT suspect")
-_CLAIM_SUSPECT = _CLAIM.format(which="suspect")
-_TAKEN = """SELECT job.*, lane.queue, lane.task, lane.version,
-    EXISTS (SELECT FROM lastcall.step WHERE step.job = job.n) AS has_steps FROM lastcall.job
+_PLACE = "row_number() OVER (PARTITION BY lanes.task ORDER BY best.priority DESC, best.n)"
+# Where every task has as much room as is asked for, or none, nobody's place among its task's jobs matters.
+_CLAIM_BEST = _CLAIM.format(which="NOT suspect", place="0")
+_CLAIM_WITHIN_ROOM = _CLAIM.format(which="NOT suspect", place=_PLACE)
+_CLAIM_SUSPECT = _CLAIM.format(which="suspect", place=_PLACE)
+_TAKEN = f"""SELECT {_CLAIMED.format(job="job", lane="lane", has_steps=_HAS_STEPS.format(job="job"))} FROM lastcall.job
     JOIN lastcall.lane ON lane.id = job.lane WHERE worker = $1 AND status = 'running' AND claim = $2::bigint
     ORDER BY priority DESC, n"""
 # Not EXISTS, and in order: the planner, which hopes to meet one soon, might go through all jobs for it.
@@ -94,6 +102,7 @@ _RUNNING = """SELECT count(*) FROM lastcall.job JOIN lastcall.lane ON lane.id = 
     WHERE job.status = 'running' AND lane.task = $1"""
 
 _UNLIMITED = TaskLimits()
+_COLUMNS = len(Claimed._fields)
 
 
 def draw() -> int:
@@ -159,7 +168,7 @@ async def claim_plain(store: Store, call: Call, without: Iterable[str], *, anyho
 async def taken_by(store: Store, call: Call) -> list[Claimed]:
     """What a claim has brought whose answer was lost. A reading."""
     rows = await store.rows(_TAKEN, call.request.worker_id, call.number)
-    return [_claimed(row) for row in rows]
+    return [Claimed._make(row) for row in rows]
 
 
 async def claim_carefully(
@@ -207,8 +216,9 @@ async def _take(store: Store, call: Call, terms: _Terms, *, suspect: bool = Fals
     queues = None if request.queues is None else list(request.queues)
     room = [max(0, min(rooms.get(task, limit), limit)) for task in tasks]
     told = status_event(JobStatus.RUNNING, worker=request.worker_id)
+    best = _CLAIM_BEST if all(one in (0, limit) for one in room) else _CLAIM_WITHIN_ROOM
     rows = await store.rows(
-        _CLAIM_SUSPECT if suspect else _CLAIM_BEST, store.now, request.worker_id, call.number, tasks, versions,
+        _CLAIM_SUSPECT if suspect else best, store.now, request.worker_id, call.number, tasks, versions,
         room, limit, queues, terms.anyhow, terms.beside_suspects, told.data, size_of(told),
     )  # fmt: skip
     first = rows[0]
@@ -217,9 +227,9 @@ async def _take(store: Store, call: Call, terms: _Terms, *, suspect: bool = Fals
         return Step([], None, due=True)
     if first["suspects"] and not terms.beside_suspects:
         return Step([], None, suspects=True)
-    taken = [row for row in rows if row["n"] is not None]
+    taken = [] if first["n"] is None else rows
     await trim(store, [_head(row, size_of(told)) for row in taken if row["attempt"] > 1])
-    jobs = [_claimed(row) for row in taken]
+    jobs = [Claimed._make(row[:_COLUMNS]) for row in taken]
     seconds = None if next_due_at is None else max(0.0, next_due_at - now)
     if first["joined"] and not suspect and len(jobs) < limit:
         free = [known for known in request.tasks if rooms.get(known[0], limit) >= limit]
@@ -250,14 +260,6 @@ def _head(row: Any, size: int) -> Head:
         row["log_max_bytes"],
         row["log_max_age_seconds"],
     )
-
-
-def _claimed(row: Any) -> Claimed:
-    return Claimed(
-        row["id"], row["attempt"], row["task"], row["version"], row["args"], row["queue"], row["priority"],
-        row["failures"], row["has_steps"], row["created_at"], row["key"], row["labels"], row["options"],
-        row["parent_id"],
-    )  # fmt: skip
 
 
 # --- limits --------------------------------------------------------------------------------------------

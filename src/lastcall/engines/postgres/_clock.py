@@ -7,6 +7,9 @@ from typing import Protocol
 # What time it is in a statement that is a transaction of its own; inside a longer one, $1 is the time of its beginning.
 # A test's clock takes the server's place by the same parameter.
 NOW = "coalesce($1::float8, extract(epoch FROM statement_timestamp())::float8)"
+# The same, worked out once and not for each row: to be written, not to be compared with. The planner does not see what
+# it is, and for `due_at <= NOW_ONCE` it goes through all jobs.
+NOW_ONCE = f"(SELECT {NOW})"
 
 
 class Clock(Protocol):

@@ -27,7 +27,7 @@ from ...jobs._rows import (
     Wait,
 )
 from ...jobs._state import AttemptOutcome, JobStatus
-from ._clock import NOW
+from ._clock import NOW_ONCE
 from ._limits import release, requeue
 from ._log import Head, trim
 from ._store import Store
@@ -36,22 +36,23 @@ from ._waits import begin, drop_waits, wake_parents
 _COMPLETED = JobStatus.COMPLETED
 _TOLD_COMPLETED = status_event(_COMPLETED)
 
-# Their logs are to tell of it, where there are any. All of them or none: `tied` jobs, and attempts that were lost, are
+# Their logs are to tell of it, where there are any. What is `tied`, and attempts that were lost, are left out: they are
 # for the transaction.
-_COMPLETE_ALL = f"""WITH mine AS MATERIALIZED (SELECT job.n, job.tied, ends.result FROM lastcall.job
-    JOIN unnest($3::text[], $4::int[], $5::text[]) AS ends (id, attempt, result)
-    ON job.id = ends.id AND job.attempt = ends.attempt
-    WHERE job.status = 'running' ORDER BY job.n FOR UPDATE OF job),
-    done AS (UPDATE lastcall.job SET status = 'completed', suspect = false, result = mine.result, ended_at = {NOW},
-    expires_at = {NOW} + coalesce(retention_seconds, $2::float8), last_seq = last_seq + (last_seq > 0)::int,
-    log_bytes = log_bytes + CASE WHEN last_seq > 0 THEN $7::bigint ELSE 0 END FROM mine WHERE job.n = mine.n
-    AND (SELECT count(*) = cardinality($3::text[]) AND NOT bool_or(tied) FROM mine) RETURNING job.*),
+_COMPLETE_MANY = f"""WITH done AS (UPDATE lastcall.job SET status = 'completed', suspect = false,
+    result = ends.result, ended_at = {NOW_ONCE}, expires_at = {NOW_ONCE} + coalesce(retention_seconds, $2::float8),
+    last_seq = last_seq + (last_seq > 0)::int,
+    log_bytes = log_bytes + CASE WHEN last_seq > 0 THEN $7::bigint ELSE 0 END
+    FROM unnest($3::text[], $4::int[], $5::text[]) AS ends (id, attempt, result)
+    WHERE job.id = ends.id AND job.attempt = ends.attempt AND job.status = 'running' AND NOT job.tied
+    RETURNING job.id, job.n, job.attempt, last_seq, log_bytes, log_max_bytes, log_max_age_seconds),
     told AS (INSERT INTO lastcall.event (job, seq, attempt, at, type, data, upto)
-    SELECT n, last_seq, attempt, {NOW}, 'status', $6, log_bytes FROM done WHERE last_seq > 0)
-    SELECT n, last_seq, log_bytes - $7::bigint AS log_bytes_before, log_bytes, log_max_bytes, log_max_age_seconds
-    FROM done"""
+    SELECT n, last_seq, attempt, {NOW_ONCE}, 'status', $6, log_bytes FROM done WHERE last_seq > 0)
+    SELECT counted.*, head.* FROM (SELECT count(*) = cardinality($3::text[]) AS all,
+    CASE WHEN count(*) < cardinality($3::text[]) THEN array_agg(id) END AS ids FROM done) AS counted LEFT JOIN
+    (SELECT n, last_seq, log_bytes - $7::bigint AS log_bytes_before, log_bytes, log_max_bytes, log_max_age_seconds
+    FROM done WHERE last_seq > 0) AS head ON true"""
 # After a lost answer: those that this very attempt has completed.
-_COMPLETED_BY = """SELECT count(*) FROM lastcall.job JOIN unnest($1::text[], $2::int[]) AS ends (id, attempt)
+_COMPLETED_BY = """SELECT job.id FROM lastcall.job JOIN unnest($1::text[], $2::int[]) AS ends (id, attempt)
     ON job.id = ends.id AND job.attempt = ends.attempt WHERE job.status = 'completed'"""
 # What became of attempts: those that completed their job have no row of their own.
 _ENDED_SO = """SELECT ends.at - 1, job.status, coalesce(attempt.outcome, job.status) AS outcome, attempt.reason
@@ -134,27 +135,26 @@ def decide(outcome: Failed | Cancelled | HandedOver | Suspended, cancel_reason: 
 # --- ends that workers report --------------------------------------------------------------------------
 
 
-def all_completed(ends: Sequence[AttemptEnd]) -> bool:
-    """The usual case: many results and nothing else, each of another job."""
-    return all(isinstance(end.outcome, Completed) for end in ends) and len({end.id for end in ends}) == len(
-        ends
-    )
+def completed_of(ends: Sequence[AttemptEnd]) -> list[AttemptEnd]:
+    """The usual case: results, each of another job."""
+    completed = [end for end in ends if isinstance(end.outcome, Completed)]
+    # A job that is named twice is for the transaction, which goes one after the other.
+    return completed if len({end.id for end in ends}) == len(ends) else []
 
 
-async def complete_all(store: Store, ends: Sequence[AttemptEnd]) -> bool:
-    """Write down all of these results in one statement; False: it is not that simple, and nothing was written."""
+async def complete_many(store: Store, ends: Sequence[AttemptEnd]) -> set[str]:
+    """Write down these results in one statement; the jobs that have ended by it. Others are not that simple."""
     ids, attempts = [end.id for end in ends], [end.attempt for end in ends]
     results = [end.outcome.result for end in ends if isinstance(end.outcome, Completed)]
-    if store.again and await store.value(_COMPLETED_BY, ids, attempts) == len(ends):
-        return True
-    retention = store.terms.retention_seconds
+    retention, told = store.terms.retention_seconds, _TOLD_COMPLETED.data
     size = size_of(_TOLD_COMPLETED)
-    done = await store.rows(
-        _COMPLETE_ALL, store.now, retention, ids, attempts, results, _TOLD_COMPLETED.data, size
-    )
-    heads = [Head(*row) for row in done]
-    await trim(store, [head for head in heads if head.seq > 0])
-    return len(done) == len(ends)
+    rows = await store.rows(_COMPLETE_MANY, store.now, retention, ids, attempts, results, told, size)
+    await trim(store, [Head(*head) for _, _, *head in rows if head[0] is not None])
+    are_all, done, *_ = rows[0]
+    if are_all:
+        return set(ids)
+    before = await store.rows(_COMPLETED_BY, ids, attempts) if store.again else []
+    return {*(done or ()), *(id for (id,) in before)}
 
 
 async def ended_so(store: Store, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:

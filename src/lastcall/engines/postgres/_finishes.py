@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...exceptions import EngineUnavailable
 from ...jobs._rows import AttemptEnd
 from ...jobs._state import JobStatus
 from ._database import Database
-from ._ends import all_completed, complete_all, ended_so, finish
+from ._ends import complete_many, completed_of, ended_so, finish
 
 # A worker that gives its ends up does not come for them again.
 _MOST_IN_DOUBT = 10_000
@@ -33,7 +32,7 @@ class Finishes:
             answers = await self._finish(database, ends)
             if self._in_doubt and None in answers:
                 answers = await self._reconsider(database, ends, answers)
-        except EngineUnavailable:
+        except BaseException:
             self.doubt(ends)
             raise
         for fence in fences:
@@ -47,9 +46,15 @@ class Finishes:
             del self._in_doubt[next(iter(self._in_doubt))]
 
     async def _finish(self, database: Database, ends: Sequence[AttemptEnd]) -> list[JobStatus | None]:
-        if all_completed(ends) and await database.write(lambda store: complete_all(store, ends)):
+        """Results in one statement; whatever else there is, in a transaction."""
+        completed = completed_of(ends)
+        done = await database.write(lambda store: complete_many(store, completed)) if completed else set()
+        rest = [end for end in ends if end.id not in done]
+        if not rest:
             return [JobStatus.COMPLETED] * len(ends)
-        return await database.transact(lambda store: finish(store, ends))
+        answers = dict.fromkeys(done, JobStatus.COMPLETED)
+        answered = iter(await database.transact(lambda store: finish(store, rest)))
+        return [answers[end.id] if end.id in answers else next(answered) for end in ends]
 
     async def _reconsider(
         self, database: Database, ends: Sequence[AttemptEnd], answers: list[JobStatus | None]

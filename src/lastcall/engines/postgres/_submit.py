@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ...exceptions import KeyConflict
 from ...jobs._rows import DEFAULT_LOG_MAX_BYTES, NewJob, Submitted
 from ...jobs._state import JobStatus
-from ._clock import NOW
+from ._clock import NOW_ONCE
 from ._driver import violated
 from ._limits import places
 from ._store import Lane, Store, TryAgain
@@ -28,7 +28,7 @@ _LANE = """(SELECT id FROM lastcall.lane WHERE lane.task = new.task AND lane.ver
     AND lane.queue = new.queue)"""
 _INSERT_PLAIN = f"""INSERT INTO lastcall.job
     (id, lane, status, priority, max_lost, max_attempts, created_at, options, args)
-    SELECT new.id, {_LANE}, 'queued', new.priority, new.max_lost, new.max_attempts, {NOW}, new.options, new.args
+    SELECT new.id, {_LANE}, 'queued', new.priority, new.max_lost, new.max_attempts, {NOW_ONCE}, new.options, new.args
     FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::text[],
     $10::text[]) WITH ORDINALITY AS new (id, queue, task, version, priority, max_lost, max_attempts, options, args, at)
     ORDER BY new.at"""
