@@ -13,7 +13,7 @@ CANDIDATES = $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 pytho
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help test demo lint types check fix bench chaos stream-deploy durable-streams docs docs-serve newcomer clean
+.PHONY: help test demo lint types check fix bench fleet stream-deploy durable-streams docs docs-serve newcomer clean
 
 help:
 	@echo 'make test    the tests, on every CPython found  (ARGS="--only 3.12 -- -k drain")'
@@ -23,7 +23,7 @@ help:
 	@echo 'make check   lint, types and test'
 	@echo 'make fix     repair what lint can repair'
 	@echo 'make bench   the measurements                   (ARGS: handed on)'
-	@echo 'make chaos   workers killed at random, 10 min   (ARGS="--seconds 60 --seed 7")'
+	@echo 'make fleet   workers and database attacked, 1 h (ARGS="--seconds 60 --seed 7", "--store sqlite")'
 	@echo 'make stream-deploy  readers, servers replaced (ARGS="--kills 50 --seed 7")'
 	@echo 'make durable-streams   the suite of the Durable Streams protocol and its JavaScript client; needs node and npm'
 	@echo 'make docs    the site, into build/site, without a warning   (make docs-serve: while you write)'
@@ -53,8 +53,9 @@ fix: $(VENV)/.installed
 bench: $(VENV)/.installed
 	@exec $(VENV)/bin/python -m bench $(ARGS)
 
-chaos: $(VENV)/.installed
-	@exec $(VENV)/bin/python scripts/chaos.py $(ARGS)
+# exec: Ctrl-C ends the attack, and the verdict is about what was done until then.
+fleet: $(VENV)/.installed
+	@exec $(VENV)/bin/python -m bench fleet $(ARGS)
 
 stream-deploy: $(VENV)/.installed
 	@exec $(VENV)/bin/python scripts/stream_deploy.py $(ARGS)

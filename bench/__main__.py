@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from .chart import svg
+from .fleet import main as fleet
 from .jobs.main import COMMANDS
 from .jobs.main import run as run_command
 from .report import table, write_json
@@ -19,7 +20,12 @@ def parser() -> argparse.ArgumentParser:
         description="What tracking a task costs, as a ratio to asyncio alone.",
         epilog="commands of their own, each with --help: "
         + "; ".join(
-            f"`{name}`: {what}" for name, what in [*COMMANDS.items(), (streams.COMMAND, streams.WHAT)]
+            f"`{name}`: {what}"
+            for name, what in [
+                *COMMANDS.items(),
+                (streams.COMMAND, streams.WHAT),
+                (fleet.COMMAND, fleet.WHAT),
+            ]
         ),
     )
     made.add_argument(
@@ -42,6 +48,8 @@ def main() -> int:
         return run_command(sys.argv[1], sys.argv[2:])
     if sys.argv[1:2] == [streams.COMMAND]:
         return streams.run(sys.argv[2:])
+    if sys.argv[1:2] == [fleet.COMMAND]:
+        return fleet.run(sys.argv[2:])
     arguments = parser().parse_args()
     for section in arguments.section:
         if section not in SECTIONS:

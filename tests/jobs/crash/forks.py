@@ -15,13 +15,18 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .programs import Settings, main
+if TYPE_CHECKING:
+    from .programs import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
+
+PROGRAMS = "tests.jobs.crash.programs"
 
 # An upper bound for every wait: a hang still ends.
 PATIENCE_SECONDS = 60.0
@@ -33,8 +38,8 @@ PATIENCE_SECONDS = 60.0
 class Child:
     """A forked process."""
 
-    def __init__(self, settings: Settings, pid: int) -> None:
-        self.settings = settings
+    def __init__(self, call: str, pid: int) -> None:
+        self._call = call
         self.pid = pid
         self.code: int | None = None
         self.ended = threading.Event()
@@ -47,21 +52,23 @@ class Child:
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Its exit code; negative if a signal ended it."""
-        assert self.ended.wait(seconds), (
-            f"{self.settings.program} ({self.pid}) still runs after {seconds:g} s"
-        )
+        assert self.ended.wait(seconds), f"{self._call} ({self.pid}) still runs after {seconds:g} s"
         assert self.code is not None
         return self.code
 
 
 class Nursery:
-    """The server's handle. Leaving the block kills whatever still runs."""
+    """The server's handle. Leaving the block kills whatever still runs. `modules`: what it imports beforehand."""
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules or (PROGRAMS,)
 
     def __enter__(self) -> Nursery:
         paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.jobs.crash.forks"],
+            [sys.executable, "-m", "tests.jobs.crash.forks", *self._modules],
             cwd=ROOT,
+            start_new_session=True,  # Ctrl-C is the player's business; this one hears of its end
             env={**os.environ, "PYTHONPATH": paths},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -84,14 +91,19 @@ class Nursery:
         self._server.stdout.close()
 
     def spawn(self, settings: Settings) -> Child:
-        """Start a process. From any thread."""
+        """Start one of the programs here. From any thread."""
+        return self.fork(f"{PROGRAMS}:main_with", settings._asdict(), settings.log)
+
+    def fork(self, call: str, given: dict[str, Any], log: str) -> Child:
+        """Start a process that calls `module:function` with this; its output goes to the file `log`."""
         assert self._server.stdin is not None
         with self._spawning:
-            self._server.stdin.write(json.dumps(settings._asdict()).encode() + b"\n")
+            order = {"call": call, "given": given, "log": log}
+            self._server.stdin.write(json.dumps(order).encode() + b"\n")
             self._server.stdin.flush()
             with self._changed:
                 assert self._changed.wait_for(lambda: self._born, PATIENCE_SECONDS), "nothing was forked"
-                child = Child(settings, self._born.pop())
+                child = Child(call, self._born.pop())
                 self._children[child.pid] = child
                 self._changed.notify_all()
         return child
@@ -119,8 +131,10 @@ class Nursery:
 # --- in the server -------------------------------------------------------------------------------------
 
 
-def serve() -> None:
+def serve(modules: Sequence[str]) -> None:
     """Fork what stdin asks for; tell on stdout whom, and how they ended."""
+    for module in modules:
+        import_module(module)
     alive: dict[int, int] = {}  # the pipe by which the end is heard of, and the pid
     waiting = b""
     try:
@@ -149,20 +163,21 @@ def _fork(order: dict[str, Any]) -> tuple[int, int]:
     end, held = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _live(Settings(**order))
+        _live(**order)
     os.close(held)
     return end, pid
 
 
-def _live(settings: Settings) -> None:
+def _live(call: str, given: dict[str, Any], log: str) -> None:
     code = 70
     try:
-        log = os.open(settings.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        main(settings)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        module, _, function = call.partition(":")
+        getattr(import_module(module), function)(**given)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -183,4 +198,4 @@ def _tell(pid: int, code: int | None) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1:])

@@ -71,7 +71,7 @@ class Process:
         self.ledger.write("boot", settings.program)
         self.trap.install()
         if not settings.known:
-            _make_unknown()
+            make_unknown()
         clock = None if settings.clock is None else OffClock(settings.clock)
         engine = SqliteEngine(settings.database, clock=clock)
         self.jobs = Jobs(engine, lease_seconds=settings.lease_seconds)
@@ -152,6 +152,11 @@ def main(settings: Settings) -> None:
     lastcall.run(PROGRAMS[settings.program](process), loop_factory=FACTORIES[settings.loop])
 
 
-def _make_unknown() -> None:
+def main_with(**settings: Any) -> None:
+    """`main`, as the nursery calls it."""
+    main(Settings(**settings))
+
+
+def make_unknown() -> None:
     """As on a machine without /proc: another worker cannot see whether this process is gone."""
     _lease.this_process = lambda: ProcessIdentity(os.getpid(), None, None, None)

@@ -13,6 +13,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lastcall.jobs import Backoff, Context, Decision, Job, Jobs, StepStatus, current_context, current_step
@@ -28,6 +29,15 @@ LIMIT = 2
 _LOOK_SECONDS = 0.01
 _LONGEST_SECONDS = 30.0
 CREATE_ROWS = "CREATE TABLE IF NOT EXISTS effects (job TEXT, step TEXT, attempt INTEGER)"
+
+
+RowWriter = Callable[[Any, str, str, int], None]
+
+
+def write_to_sqlite(connection: sqlite3.Connection, job_id: str, step: str, attempt: int) -> None:
+    """One row; the table is made with the first."""
+    connection.execute(CREATE_ROWS)
+    connection.execute("INSERT INTO effects VALUES (?, ?, ?)", (job_id, step, attempt))
 
 
 class TriedAgain(Exception):
@@ -57,10 +67,21 @@ def plain_result(number: int, steps: int) -> int:
 
 class Work:
     """The tasks, declared on `jobs`. `ledger_path`: where a step `once` looks up whether it had begun. `stalls`: the
-    process that ran it may only be asleep and begin it yet, so it must be taken as begun."""
+    process that ran it may only be asleep and begin it yet, so it must be taken as begun. `cron`: when `ticking` comes.
+    `write_row(connection, job, step, attempt)`: into the table of the user's own."""
 
-    def __init__(self, jobs: Jobs, ledger: Ledger, ledger_path: str, *, stalls: bool = False) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        ledger: Ledger,
+        ledger_path: str,
+        *,
+        stalls: bool = False,
+        cron: str | None = None,
+        write_row: RowWriter = write_to_sqlite,
+    ) -> None:
         self._ledger = ledger
+        self._write_row = write_row
         self._stalls = stalls
         self._ledger_path = ledger_path
         self.rich = jobs.task(name="rich", retries=3, backoff=SOON, **ENDLESS)(self._rich)
@@ -73,9 +94,7 @@ class Work:
         self.limited = jobs.task(
             name="limited", concurrency=LIMIT, concurrency_key="lane", concurrency_per_key=1, **ENDLESS
         )(self._limited)
-        # In the long runs only: a short one that a minute ends in would leave its tick's job behind, queued and right.
-        cron = "* * * * *" if stalls else None
-        self.ticking = jobs.task(name="ticking", cron=cron, **ENDLESS)(self._ticking)
+        self.ticking = jobs.task(name="ticking", cron=cron, catch_up=True, **ENDLESS)(self._ticking)
         self.poison = jobs.task(name="poison", max_lost=3)(self._poison)
         # These two have no more lives than any job has.
         self.patient_poison = jobs.task(name="patient poison", max_lost=3)(self._patient_poison)
@@ -235,9 +254,8 @@ class Work:
                 time.sleep(_LOOK_SECONDS)
             return os.getpid()
 
-    def row(self, connection: sqlite3.Connection, job_id: str, attempt: int) -> str:
-        connection.execute(CREATE_ROWS)
-        connection.execute("INSERT INTO effects VALUES (?, 'row', ?)", (job_id, attempt))
+    def row(self, connection: Any, job_id: str, attempt: int, step: str = "row") -> str:
+        self._write_row(connection, job_id, step, attempt)
         return "written"
 
     async def once(self, number: int) -> int:
