@@ -1,0 +1,126 @@
+// What the page knows of its process, kept up to date by PREFIX/live; and the one way to ask and to act.
+
+import {Feed} from "./feed.js";
+
+/**
+ * `link`: connecting, live, lost (it comes back by itself), refused. `heardAt`: when something last came.
+ * The rest are the newest words of the server, each null until it has come.
+ */
+export const live = {
+  link: "connecting", heardAt: 0, retryAt: 0, why: "",
+  meta: null, overview: null, tasks: null, shutdown: null, points: [], reports: [],
+};
+
+const RING = 120;
+const listeners = new Set();
+let skew = 0, planned = false, feed = null;
+
+/** Call `listener` after each change, at most once a frame; gives what ends it. */
+export function onChange(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+/** The server's clock. */
+export const now = () => Date.now() / 1000 + skew;
+
+export const readOnly = () => live.meta?.read_only !== false;
+
+function changed() {
+  if (planned) return;
+  planned = true;
+  const tell = () => {
+    if (!planned) return;
+    planned = false;
+    for (const listener of listeners) listener();
+  };
+  requestAnimationFrame(tell);
+  setTimeout(tell, 250); // a tab in the background is given no frames
+}
+
+const TOLD = {
+  meta(data) {
+    if (live.meta && live.meta.pid !== data.pid) live.points = [];
+    live.meta = data;
+    skew = data.now - Date.now() / 1000;
+  },
+  overview(data) {
+    live.overview = data;
+    if (data.now) skew = data.now - Date.now() / 1000;
+  },
+  tasks(data) { live.tasks = data; },
+  shutdown(data) { live.shutdown = data; },
+  history(data) {
+    const points = new Map([...live.points, ...data.points].map(point => [point.at, point]));
+    live.points = [...points.values()].sort((a, b) => a.at - b.at).slice(-RING);
+  },
+  report(data) {
+    live.shutdown = data;
+    if (data.report) keep([{...data.report, text: data.text, host: data.host, pid: data.pid}]);
+  },
+};
+
+/** Reports of this page's own past, and those that the server still knows; newest first. */
+function keep(reports) {
+  const known = new Map(live.reports.map(report => [report.name + report.started_at, report]));
+  for (const report of reports) {
+    const key = report.name + report.started_at;
+    known.set(key, {...known.get(key), ...report});
+  }
+  live.reports = [...known.values()].sort((a, b) => b.started_at - a.started_at).slice(0, 10);
+}
+
+export function connect() {
+  feed = new Feed(() => "live", {
+    open() {
+      Object.assign(live, {link: "live", heardAt: Date.now(), why: ""});
+      changed();
+      ask("shutdown").then(told => { keep(told.reports ?? []); changed(); }, () => {});
+    },
+    event(type, data) {
+      live.heardAt = Date.now();
+      TOLD[type]?.(data);
+      changed();
+    },
+    lost(milliseconds) {
+      Object.assign(live, {link: "lost", retryAt: Date.now() + milliseconds});
+      changed();
+    },
+    refused(status, problem) {
+      const final = status === 401 || status === 403 || status === 404;
+      Object.assign(live, {link: final ? "refused" : "lost", why: problem.detail ?? `the server answered ${status}`});
+      changed();
+      return !final;
+    },
+  });
+  addEventListener("online", () => feed.hurry());
+  document.addEventListener("visibilitychange", () => document.hidden || feed.hurry());
+}
+
+/** GET below the prefix, as JSON. Throws a `Refused` with the server's own words. */
+export const ask = (path, signal) => call("GET", path, undefined, signal);
+
+/** Any other method. A body makes the request one that no foreign page can send. */
+export const act = (method, path, body) => call(method, path, JSON.stringify(body ?? {}));
+
+export class Refused extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+async function call(method, path, body, signal) {
+  let response;
+  try {
+    const headers = body === undefined ? {} : {"Content-Type": "application/json"};
+    response = await fetch(path, {method, body, signal, headers, cache: "no-store"});
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    const doubt = method === "GET" ? "" : " Whether it still did this is not known.";
+    throw new Refused(0, `The server cannot be reached.${doubt}`);
+  }
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refused(response.status, content.detail ?? `the server answered ${response.status}`);
+  return content;
+}

@@ -1,0 +1,125 @@
+"""A service with something of everything, for a browser to look at: `uvicorn tests.dashboard.bar:app`, in a folder of its own.
+
+    POST /order/{task}?args=JSON&key=...    submit a job; answers its id
+    POST /tasks/{count}                     so many tasks that wait for the shutdown
+    POST /say/{word}                        lets the streams that wait for a word go on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from lastcall import ShutdownPlan, TaskManager, current_shutdown
+from lastcall.fastapi import install
+from lastcall.jobs import Context, Jobs
+
+jobs = Jobs("sqlite:///bar.db")
+manager = TaskManager(
+    name="the bar", plan=ShutdownPlan(notice=0, drain=float(os.environ.get("DRAIN", "20")), cancel=3, close=2)
+)
+words: dict[str, asyncio.Event] = {}
+
+
+def word(name: str) -> asyncio.Event:
+    return words.setdefault(name, asyncio.Event())
+
+
+async def read_file(name: str, seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return len(name) * 1000
+
+
+@jobs.task(queue="reports", retries=1)
+async def analyse(ctx: Context, folder: str, files: int = 6, seconds: float = 0.05) -> dict[str, int]:
+    """A job of several steps, of which one takes longer."""
+    found = {}
+    for number in range(files):
+        name = f"{folder}chapter-{number + 1}.md"
+        pause = seconds * (3 if number == 2 else 1)
+        found[name] = await ctx.step(read_file, name, pause, name=f"read {name}")
+        await ctx.progress(number + 1, files, "files read")
+    return found
+
+
+@jobs.task(queue="chats")
+async def answer(ctx: Context, question: str, pause: float = 0.0) -> str:
+    """A job that streams; between its two sentences it waits until it is given the word."""
+    async with ctx.stream("answer", policy="continue") as out:
+        for each in "When the bell rings the bar stops taking orders.".split():
+            await out.write(each + " ")
+            await asyncio.sleep(pause)
+        await word(question).wait()
+        await out.write("Everyone who was served may finish the glass.")
+    return "told"
+
+
+@jobs.task(queue="mail", retries=0)
+async def invoice(ctx: Context, customer: str) -> str:
+    """A job that fails, with a message somebody else has chosen."""
+    await ctx.log(f"looking for {customer}")
+    raise LookupError(f"no customer {customer!r} in the ledger")
+
+
+@jobs.task(queue="mail")
+async def approve(ctx: Context, amount: float) -> object:
+    """A job that waits for a person."""
+    return await ctx.wait_for("approval")
+
+
+@jobs.task(queue="mail")
+async def ping(ctx: Context, number: int = 0) -> int:
+    return number
+
+
+@jobs.task(queue="reports", cron="0 3 * * *")
+async def nightly(ctx: Context) -> None: ...
+
+
+BY_NAME = {task.name: task for task in (analyse, answer, invoice, approve, ping)}
+
+
+async def until_shutdown() -> None:
+    await current_shutdown().wait()
+
+
+async def finish_glass(seconds: float) -> None:
+    """A guest who hears of the last call and takes some time."""
+    await current_shutdown().wait()
+    await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with jobs.worker(concurrency=8, manager=manager):
+        manager.create_task(until_shutdown(), name="watch the till", daemon=True)
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+install(app, manager, jobs=jobs)
+
+
+@app.post("/order/{task}")
+async def order(task: str, args: str = "{}", key: str | None = None, many: int = 1) -> dict[str, str]:
+    chosen = BY_NAME[task].options(key=key, labels={"table": "4"})
+    if many > 1:
+        calls = [chosen.call(**json.loads(args)) for _ in range(many)]
+        return {"id": (await jobs.submit_many(calls))[-1].id}
+    return {"id": (await chosen.submit(**json.loads(args))).id}
+
+
+@app.post("/tasks/{count}")
+async def start(count: int, name: str = "guest", seconds: float = 0.0) -> None:
+    for number in range(count):
+        manager.create_task(finish_glass(seconds), name=f"{name} {number + 1}")
+
+
+@app.post("/say/{name}")
+async def say(name: str) -> None:
+    word(name).set()
