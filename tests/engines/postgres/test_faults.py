@@ -9,9 +9,18 @@ from collections.abc import Awaitable, Callable, Iterator
 import asyncpg
 import pytest
 
-from lastcall.engines.postgres import PostgresEngine
+from lastcall.engines.postgres import PostgresEngine, TransactionConnection, _store
 from lastcall.exceptions import EngineUnavailable
-from lastcall.jobs._rows import AttemptEnd, ClaimRequest, Completed, JobQuery, NewJob, StepRecord, WorkerRow
+from lastcall.jobs._rows import (
+    AttemptEnd,
+    ClaimRequest,
+    Completed,
+    JobQuery,
+    NewJob,
+    StepRecord,
+    TaskLimits,
+    WorkerRow,
+)
 from lastcall.jobs._state import JobStatus, StepStatus
 from tests.support.postgres import Server, private_server
 
@@ -210,6 +219,55 @@ async def test_leases_that_ended_while_the_server_was_away(server: Server) -> No
             await look()
             await asyncio.sleep(0.05)
         assert rescued == ["a"]
+
+
+async def test_a_worker_that_is_stopped_in_the_middle_of_a_transaction(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim of a limited task holds the lock that all such claims need, and its process is stopped: the server takes
+    the lock back after a while, and the others claim. The stopped one, when it goes on, does its work all the same."""
+    monkeypatch.setattr(_store, "_IDLE_SECONDS", 0.3)
+    limited = {("work", ""): TaskLimits(concurrency=5)}
+    async with opened(server.url, schema="stopped") as engine, opened(server.url, schema="stopped") as other:
+        await engine.submit([NewJob("a", "work", "[]")])
+        await other.join(worker("w"))
+        has_lock, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def stop(store: _store.Store) -> str:
+            await store.lock_tasks(["work"])
+            has_lock.set()
+            await goes_on.wait()
+            return str(await store.value("SELECT 'done'"))
+
+        stopped = asyncio.create_task(engine._database.transact(stop))
+        await has_lock.wait()
+        async with asyncio.timeout(
+            PATIENCE_SECONDS
+        ):  # and not by a lock timeout, which is half of it and an error
+            assert [job.id for job in (await other.claim(ClaimRequest("w", 1, limited))).jobs] == ["a"]
+        goes_on.set()
+        assert await stopped == "done"
+
+
+async def test_a_users_code_may_take_its_time_in_a_transaction(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of a `ctx.transaction` thinks for longer than the engine itself would ever be idle in one."""
+    monkeypatch.setattr(_store, "_IDLE_SECONDS", 0.2)
+    async with opened(server.url, schema="thinking") as engine:
+        await engine.submit([NewJob("a", "work", "[]")])
+        await engine.join(worker("w"))
+        await engine.claim(ClaimRequest("w", 1, TASKS))
+        calls: list[int] = []
+
+        def think(connection: TransactionConnection) -> str:
+            calls.append(1)
+            connection.execute("SELECT 1")
+            time.sleep(0.6)
+            return str(connection.fetchval("SELECT 2"))
+
+        assert await engine.transact("a", 1, STEP, think) == "2"
+        assert calls == [1]
 
 
 async def test_no_connection_is_left(server: Server) -> None:

@@ -26,6 +26,11 @@ from ._clock import NOW, Clock
 from ._driver import Connection
 from ._leases import Leases
 
+# How long the server waits for us in the middle of a transaction. A worker that is stopped there (SIGSTOP, a frozen
+# virtual machine) holds locks that all claims need; at first it could hold them for a minute, and nobody got a job.
+_IDLE_SECONDS = 5.0
+_CALLERS_IDLE_SECONDS = 60.0
+
 _TIME = f"SELECT {NOW}"
 _LOCK = """SELECT pg_advisory_xact_lock($1::int, h) FROM (SELECT DISTINCT hashtext(name) AS h
     FROM unnest($2::text[]) AS name ORDER BY h) AS hashes"""
@@ -90,6 +95,10 @@ class Terms(NamedTuple):
     lanes: set[Lane]
 
 
+def _may_idle(seconds: float) -> str:
+    return f"SET LOCAL idle_in_transaction_session_timeout = {seconds * 1000:.0f}"
+
+
 class Store:
     """One connection in the hands of one call. `again`: an earlier try may have been committed, nobody knows."""
 
@@ -109,9 +118,13 @@ class Store:
 
     async def begin(self) -> None:
         """Begin a transaction. All that happens in it happens at the same time."""
-        await self.connection.execute("BEGIN")
+        await self.connection.execute(f"BEGIN; {_may_idle(_IDLE_SECONDS)}")
         self._wrap = False
         self.now = await self.value(_TIME, self.now)
+
+    async def let_idle(self) -> None:
+        """Somebody's own code runs between the statements of this transaction, and may take its time."""
+        await self.connection.execute(_may_idle(_CALLERS_IDLE_SECONDS))
 
     def tell(self, n: int, attempt: int, event: NewEvent) -> None:
         """Append to a job's log before the commit (see `_log`)."""
