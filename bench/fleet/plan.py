@@ -38,12 +38,14 @@ class Action(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How often a kind comes beside the others, and how long it lasts at least and at most, in leases."""
+    """How often a kind comes beside the others, and how long it lasts at least and at most, in leases. `rare`: too long
+    for a short play, which need not meet it."""
 
     weight: float
     shortest: float = 0.0
     longest: float = 0.0
     of_database: bool = False
+    rare: bool = False
 
 
 KINDS = {
@@ -54,6 +56,7 @@ KINDS = {
     "deploy": Kind(4),
     "restart": Kind(1.5, of_database=True),
     "crash": Kind(1.5, of_database=True),
+    "away": Kind(0.5, 1.1, 2.5, of_database=True, rare=True),
     "terminate": Kind(8, of_database=True),
     "cut a commit": Kind(10, of_database=True),
     "cut a commit's answer": Kind(10, of_database=True),
@@ -65,10 +68,10 @@ KINDS = {
 
 
 def actions(options: Options) -> list[Action]:
-    """Each kind once, in some order, and from then on by weight: also a short run meets all of them, if it can."""
+    """Each kind that is not rare once, in some order, and from then on by weight: a short play meets all of them."""
     generator = random.Random(f"{options.seed} attacks")
     kinds = {name: kind for name, kind in KINDS.items() if options.store == POSTGRES or not kind.of_database}
-    first = list(kinds)
+    first = [name for name, kind in kinds.items() if not kind.rare]
     generator.shuffle(first)
     weights = [kind.weight for kind in kinds.values()]
     found: list[Action] = []

@@ -73,7 +73,7 @@ class Play:
                 FleetWork(jobs, self._ledger, str(self._folder / "ledger"), writer_of(url), releases)
                 for jobs, url in zip(doors, self._store.doors.values(), strict=True)
             ]
-            self._users = Users(self._options, self._ledger, works, doors)
+            self._users = Users(self._options, self._ledger, works, doors, self._store.connect)
             self._workers = Workers(
                 nursery, self._options, self._folder, self._ledger, dict(self._store.doors)
             )
@@ -86,6 +86,7 @@ class Play:
             await self._workers.end()
             self._say("reading what is left")
             facts = await look_into(doors[0].engine, await self._store.rows())
+            orders = await self._store.orders()
         self._ledger.close()
         log = (self._folder / "log").read_text(encoding="utf-8", errors="replace")
         return judge(
@@ -98,6 +99,7 @@ class Play:
                 calm_seconds,
                 ledger.read(self._folder / "ledger"),
                 facts,
+                orders,
                 self._users.seen,
                 unread,
                 self._workers.exits,
@@ -220,7 +222,7 @@ class Play:
     async def _restart(self, action: Action) -> str | None:
         async def hurt(store: PostgresStore) -> str:
             began = time.monotonic()
-            await store.restart("fast" if action.what == "restart" else "immediate")
+            await store.restart("immediate" if action.what == "crash" else "fast", action.seconds)
             return f"away for {time.monotonic() - began:.1f} s"
 
         return await self._hurt(hurt)
@@ -287,6 +289,7 @@ ATTACKS: dict[str, Callable[[Play, Action], Awaitable[str | None]]] = {
     "deploy": Play._deploy,
     "restart": Play._restart,
     "crash": Play._restart,
+    "away": Play._restart,
     "terminate": Play._terminate,
     "cut a commit": Play._cut,
     "cut a commit's answer": Play._cut,

@@ -21,7 +21,8 @@ from .plan import POSTGRES
 
 _ROLES = """CREATE ROLE fleet LOGIN; GRANT CREATE ON DATABASE postgres TO fleet; CREATE ROLE neighbour LOGIN;
     CREATE TABLE public.effects (job text NOT NULL, step text NOT NULL, attempt int NOT NULL);
-    GRANT ALL ON public.effects TO fleet"""
+    CREATE TABLE public.orders (name text NOT NULL);
+    GRANT ALL ON public.effects, public.orders TO fleet"""
 _BACKENDS = "SELECT pid FROM pg_stat_activity WHERE usename = 'fleet' ORDER BY pid"
 # Whoever is at work now, one of them; as an administrator does who has begun to change a job by hand.
 _TAKE_ROWS = "SELECT n FROM lastcall.job WHERE status = $1 ORDER BY n DESC LIMIT 3 FOR UPDATE SKIP LOCKED"
@@ -37,6 +38,12 @@ class Store(Protocol):
     async def rows(self) -> dict[str, dict[str, int]]:
         """How many rows each job's steps have written into the user's own table."""
 
+    async def connect(self, door: int) -> Any:
+        """A connection of the user's own, in whose transactions jobs can be submitted; None: there are none here."""
+
+    async def orders(self) -> list[str]:
+        """What the user's transactions have ordered."""
+
 
 class SqliteStore:
     """One file."""
@@ -47,6 +54,12 @@ class SqliteStore:
 
     async def rows(self) -> dict[str, dict[str, int]]:
         return checker.user_rows(self._path)
+
+    async def connect(self, door: int) -> Any:
+        return None
+
+    async def orders(self) -> list[str]:
+        return []
 
 
 class PostgresStore:
@@ -72,6 +85,12 @@ class PostgresStore:
             found.setdefault(job, {})[step] = count
         return found
 
+    async def connect(self, door: int) -> Any:
+        return await asyncpg.connect(list(self.doors.values())[door], timeout=_ANSWER_SECONDS)
+
+    async def orders(self) -> list[str]:
+        return [name for (name,) in await self._ask("SELECT name FROM public.orders")]
+
     async def _ask(self, query: str, *values: Any) -> list[Any]:
         connection = await asyncpg.connect(self._administrator, timeout=_ANSWER_SECONDS)
         try:
@@ -82,9 +101,10 @@ class PostgresStore:
 
     # --- what is done to it ----------------------------------------------------------------------------
 
-    async def restart(self, mode: str) -> None:
-        """`fast`, or `immediate`, as by kill -9."""
+    async def restart(self, mode: str, away_seconds: float = 0.0) -> None:
+        """`fast`, or `immediate`, as by kill -9; and it may stay away for a while."""
         await asyncio.to_thread(self._server.stop, mode)
+        await asyncio.sleep(away_seconds)
         await asyncio.to_thread(self._server.start)
 
     async def terminate(self, who: float) -> int:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import asyncpg
+
 from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import CancelOutcome, Job, Jobs, JobStatus
 from tests.jobs.crash.ledger import Ledger
@@ -43,6 +45,7 @@ _MIX = {
     "failing": 6,
     "once a key": 6,
     "waiting": 5,
+    "order": 6,
     "many": 1,
     "release": 8,
 }
@@ -52,8 +55,14 @@ class Users:
     """`doors`: the jobs, as they are reached by each way; `works`: the tasks declared on each."""
 
     def __init__(
-        self, options: Options, ledger: Ledger, works: Sequence[FleetWork], doors: Sequence[Jobs]
+        self,
+        options: Options,
+        ledger: Ledger,
+        works: Sequence[FleetWork],
+        doors: Sequence[Jobs],
+        connect: Callable[[int], Awaitable[Any]],
     ) -> None:
+        self._connect = connect
         self._options = options
         self._random = random.Random(f"{options.seed} users")
         self._ledger = ledger
@@ -87,6 +96,8 @@ class Users:
         match what:
             case "once a key":
                 await self._submit_twice(number)
+            case "order":
+                await self._order(door, work, number, undone=chance.random() < 0.25)
             case "many":
                 await self._submit(door, [("plain", work.plain.call(number + n, 3, 0.0)) for n in range(20)])
             case "plain":
@@ -136,6 +147,27 @@ class Users:
         for job in answers:
             self._ledger.write("keyed", key, job.id)
         self._take_down("once a key", answers[0])
+
+    async def _order(self, door: int, work: FleetWork, number: int, *, undone: bool) -> None:
+        """A row of the user's own and the job that belongs to it, in one transaction: both, or none."""
+        name = f"order {self.submitted} {number}"
+        try:
+            connection = await self._connect(door)
+            if connection is None:
+                return
+            try:
+                transaction = connection.transaction()
+                await transaction.start()
+                await connection.execute("INSERT INTO public.orders VALUES ($1)", name)
+                job = await work.order.options(key=name, connection=connection).submit(number)
+                await (transaction.rollback() if undone else transaction.commit())
+            finally:
+                connection.terminate()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, EngineUnavailable, OSError, TimeoutError):
+            return  # nobody knows; the verdict asks whether it is both or none
+        self._ledger.write("undone" if undone else "ordered", name, job.id)
+        if not undone:
+            self._take_down("order", job)
 
     async def cancel(self) -> float:
         """One of those that came last: it waits in line, runs, or waits for something."""

@@ -2,7 +2,7 @@
 
 Their steps write to the ledger, and what they return is known beforehand. `bank` is a row of transactions, `talk`
 speaks into two streams, `once a key` is submitted more than once, `release` has a version with each deploy, and
-`new in rN` is a task that no worker before release N knows.
+`new in rN` is a task that no worker before release N knows; `order` is submitted in its user's own transaction.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class FleetWork(Work):
         self.bank = jobs.task(name="bank", **ENDLESS)(self._bank)
         self.talk = jobs.task(name="talk", **ENDLESS)(self._talk)
         self.once_a_key = jobs.task(name="once a key", **ENDLESS)(self._once_a_key)
+        self.order = jobs.task(name="order", **ENDLESS)(self._order)
         self.waiting = jobs.task(name="waiting", **ENDLESS)(self._waiting)
         self.release = [self._declare_release(jobs, n) for n in range(releases)]
         self.new_in = [jobs.task(name=f"new in r{n}", **ENDLESS)(self._new) for n in range(releases)]
@@ -82,6 +83,9 @@ class FleetWork(Work):
     async def _once_a_key(self, ctx: Context, number: int) -> int:
         return await ctx.step(self.add, number, 1)
 
+    async def _order(self, ctx: Context, number: int) -> int:
+        return await ctx.step(self.add, number, 1)
+
     async def _waiting(self, ctx: Context, number: int) -> Any:
         """Until somebody sends a word, or cancels it."""
         await ctx.step(self.add, number, 0)
@@ -99,7 +103,7 @@ def expected(job: JobRow) -> Expected:
             return Expected(result=TRANSACTIONS)
         case "talk":
             return Expected(result="".join(answer(args["number"])), resumed=frozenset({"more"}))
-        case "once a key":
+        case "once a key" | "order":
             return Expected(result=args["number"] + 1)
         case "waiting":
             return Expected(result=args["number"])

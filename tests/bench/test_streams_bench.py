@@ -26,5 +26,5 @@ def test_streams_are_measured(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())["rows"]
     ours = [row for row in rows if row["ours"]]
-    assert len(ours) >= 4 and all(row["floor"] > 0 and row["value"] > 0 for row in ours), rows
+    assert len(ours) >= 5 and all(row["floor"] > 0 and row["value"] > 0 for row in ours), rows
     assert any("not installed" in row["problem"] for row in rows), rows

@@ -63,6 +63,8 @@ class Undisturbed:
             for _ in range(2):
                 listed.append(await work.once_a_key.options(key="key 1").submit(9))
                 self._ledger.write("keyed", "key 1", listed[-1].id)
+            listed.append(await work.order.options(key="order 1").submit(2))
+            self._ledger.write("ordered", "order 1", listed[-1].id)
             self._submitted(await self._unknown.submit())
             await listed[0].send("early", "first word")
             await listed[0].send("late", "second word")
@@ -78,9 +80,21 @@ class Undisturbed:
         async with self.jobs:
             facts = await look_into(self.jobs.engine, await _rows())
         lines = ledger.read(self._path)
-        options = Options(seed=7, seconds=1.0, workers=1)
+        options, orders = Options(seed=7, seconds=1.0, workers=1), ["order 1"]
         return Played(
-            options, [], [], Counter(), 1.0, 0.0, lines, facts, self.seen, 0, Counter({"in order": 1}), []
+            options,
+            [],
+            [],
+            Counter(),
+            1.0,
+            0.0,
+            lines,
+            facts,
+            orders,
+            self.seen,
+            0,
+            Counter({"in order": 1}),
+            [],
         )
 
     def _submitted(self, job: Job[Any]) -> Job[Any]:
@@ -142,7 +156,8 @@ class Run:
     def __init__(self, played: Played) -> None:
         seen = {job: [list(one) for one in readers] for job, readers in played.seen.items()}
         lines, facts = list(played.lines), list(played.facts)
-        self.played = played._replace(lines=lines, facts=facts, seen=seen, bad_exits=[])
+        orders = list(played.orders)
+        self.played = played._replace(lines=lines, facts=facts, orders=orders, seen=seen, bad_exits=[])
 
     @property
     def verdict(self) -> Verdict:
@@ -208,7 +223,7 @@ def charge_a_stop(run: Run) -> None:
 
 def accept_a_stale_step(run: Run) -> None:
     fact = run.of("rich")
-    stale = fact.steps[0]._replace(ended_at=(fact.attempts[0].ended_at or 0.0) + 60.0)
+    stale = fact.steps[0]._replace(ended_at=(fact.attempts[0].ended_at or 0.0) + 600.0)
     run.replace(fact, steps=[stale, *fact.steps[1:]])
 
 
@@ -280,6 +295,14 @@ def give_a_key_to_two(run: Run) -> None:
     run.tell("keyed", run.of("bank").job.id, "key 1")
 
 
+def lose_a_row_of_the_user(run: Run) -> None:
+    run.played.orders.clear()
+
+
+def submit_what_was_undone(run: Run) -> None:
+    run.tell("undone", run.of("order").job.id, "order 1")
+
+
 def miss_a_tick(run: Run) -> None:
     run.played.facts[:] = [fact for fact in run.played.facts if fact.job.key != f"cron {TICKS[1]}"]
 
@@ -318,6 +341,8 @@ FAULTS: dict[Callable[[Run], None], str] = {
     run_an_unknown_task: "unknown",
     run_new_code_on_an_old_worker: "unknown",
     give_a_key_to_two: "keys",
+    lose_a_row_of_the_user: "orders",
+    submit_what_was_undone: "orders",
     miss_a_tick: "ticks",
     fire_a_tick_twice: "ticks",
     exceed_a_limit: "limits",
