@@ -23,9 +23,10 @@ from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi.requests import HTTPConnection
 
 from ._core._manager import TaskManager
+from .asgi._access import Access as Access
+from .asgi._access import Allow
 from .asgi._background import chained
 from .asgi._calls import current_call
-from .asgi._face import Allow
 from .exceptions import InstallError
 from .starlette import Event as Event
 from .starlette import LogResponse as LogResponse
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .jobs import Jobs
     from .streams import Streams
 
-__all__ = ["Event", "LogResponse", "ManagerDep", "StreamResponse", "install"]
+__all__ = ["Access", "Event", "LogResponse", "ManagerDep", "StreamResponse", "install"]
 
 logger = logging.getLogger("lastcall.asgi")
 
@@ -50,7 +51,7 @@ def install(
     prefix: str = "/lastcall",
     stream_grace_seconds: float = 5.0,
     retry_after_seconds: int = 5,
-    allow: Allow | None = None,
+    allow: Allow | Access | None = None,
     jobs: Jobs | None = None,
     streams: Streams | DurableStreams | None = None,
     metrics: ASGIApp | None = None,

@@ -24,6 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ._core._manager import TaskManager
 from .asgi import Lastcall
+from .asgi._access import Access as Access
+from .asgi._access import Allow
 from .asgi._background import (
     BackgroundJob,
     background_manager,
@@ -33,7 +35,6 @@ from .asgi._background import (
 )
 from .asgi._bounded import run_bounded
 from .asgi._calls import Call, current_call
-from .asgi._face import Allow
 from .asgi._framing import Event as Event
 from .asgi._log_response import HasLog
 from .asgi._log_response import LogResponse as _PlainLogResponse
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 _SOURCE_CLOSE_SECONDS = 2.0
 
-__all__ = ["BackgroundTask", "BackgroundTasks", "Event", "LogResponse", "StreamResponse", "install"]
+__all__ = ["Access", "BackgroundTask", "BackgroundTasks", "Event", "LogResponse", "StreamResponse", "install"]
 
 
 def install(
@@ -60,7 +61,7 @@ def install(
     prefix: str = "/lastcall",
     stream_grace_seconds: float = 5.0,
     retry_after_seconds: int = 5,
-    allow: Allow | None = None,
+    allow: Allow | Access | None = None,
     jobs: Jobs | None = None,
     streams: Streams | DurableStreams | None = None,
     metrics: ASGIApp | None = None,
@@ -134,6 +135,14 @@ def install_with(
 
 def check_routes(routes: list[BaseRoute], middleware: Lastcall) -> None:
     """Raises `InstallError` if a route was made for a path of the face; catch-all routes were not."""
+    prefix = middleware.face.prefix
+    for route in routes:
+        path = getattr(route, "path", "")
+        if path == prefix or path.startswith(f"{prefix}/"):
+            raise InstallError(
+                f"the route {path!r} of the app collides with {prefix!r}, below which lastcall answers everything; "
+                "choose another prefix= or rename the route"
+            )
     for method, path in middleware.face.example_paths():
         # The same shape of path with other words; what matches this as well was not made for the face.
         other = "/".join(uuid4().hex if word else "" for word in path.split("/"))

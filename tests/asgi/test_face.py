@@ -55,7 +55,7 @@ async def test_head_has_headers_and_no_body() -> None:
 
 
 async def test_tasks_are_listed_filtered_and_bounded() -> None:
-    """The list takes status, group and limit, newest last, and says how many there are in all."""
+    """The list takes status, group and limit, newest first, and says how many there are in all."""
     async with running(app := make()):
         manager = app.manager
         for number in range(5):
@@ -64,15 +64,15 @@ async def test_tasks_are_listed_filtered_and_bounded() -> None:
         release = asyncio.Event()
         group.create_task(release.wait(), name="mail")
         listed = (await get(app, "/lastcall/tasks")).json()
-        assert [task["name"] for task in listed["tasks"]] == [*(f"task {n}" for n in range(5)), "mail"]
-        assert listed["tasks"][3]["result"] == "3" and listed["tasks"][3]["status"] == "completed"
+        assert [task["name"] for task in listed["tasks"]] == ["mail", *(f"task {n}" for n in (4, 3, 2, 1, 0))]
+        assert listed["tasks"][2]["result"] == "3" and listed["tasks"][2]["status"] == "completed"
         running_ones = (await get(app, "/lastcall/tasks", query="status=running")).json()
         assert [task["name"] for task in running_ones["tasks"]] == ["mail"]
         in_group = (await get(app, "/lastcall/tasks", query="group=mails")).json()
         assert [task["group"] for task in in_group["tasks"]] == ["mails"]
         short = (await get(app, "/lastcall/tasks", query="limit=2")).json()
         assert (short["shown"], short["total"]) == (2, 6)
-        assert [task["name"] for task in short["tasks"]] == ["task 4", "mail"]
+        assert [task["name"] for task in short["tasks"]] == ["mail", "task 4"]
         release.set()
 
 
@@ -244,19 +244,22 @@ async def test_allow_decides_instead() -> None:
         assert (await get(app, "/lastcall/stats", client=None)).status == 200
 
 
-async def test_other_paths_are_the_apps() -> None:
-    """Only the face's own paths are taken, also below the prefix."""
+@pytest.mark.loops("asyncio")
+async def test_the_prefix_is_ours_and_the_rest_is_the_apps() -> None:
+    """What is beside the prefix goes to the app; what is below it and no page is a problem document."""
     async with running(app := make()):
+        for path in ("/", "/livez/x", "/lastcalltasks"):
+            assert (await get(app, path)).body == b"the app"
         for path in (
-            "/",
             "/lastcall",
             "/lastcall/",
             "/lastcall/other",
             "/lastcall/tasks/a/b/c",
-            "/livez/x",
-            "/lastcalltasks",
+            "/lastcall/assets/x.js",
         ):
-            assert (await get(app, path)).body == b"the app"
+            answer = await get(app, path)
+            assert (answer.status, answer.json()["title"]) == (404, "Not Found")
+            assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_a_prefix_of_ones_own_and_a_mounted_app() -> None:

@@ -13,6 +13,7 @@ import pytest
 import lastcall.asgi._body as body_module
 from lastcall import ManagerState, ShutdownPlan, TaskManager
 from lastcall.asgi import Lastcall
+from lastcall.asgi._cursor import make_cursor
 from lastcall.asgi._jobs_face import STATUSES
 from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import Context, Jobs, JobStatus, StepPolicy, StepStatus, WorkerRow
@@ -353,7 +354,7 @@ async def test_the_list_pages_through_everything_once(tmp_path: Path) -> None:
             page = await look(service.app, "jobs", query)
             assert page["shown"] == 2
             seen += [job["id"] for job in page["jobs"]]
-            query = f"limit=2&before={page['next']}"
+            query = f"limit=2&cursor={page['next']}"
         assert page["next"] is None
         assert seen == made[::-1]
         assert (await look(service.app, "jobs"))["next"] is None
@@ -408,18 +409,22 @@ async def test_children_are_found_by_their_parent(tmp_path: Path) -> None:
         "limit=" + "9" * 5000,
         "label=x",
         "label=:x",
-        "before=",
-        "before=x",
-        f"before={NOBODY}",
+        "limit=1001",
+        "cursor=",
+        "cursor=x",
+        f"cursor={NOBODY}",
+        f"cursor={make_cursor('tasks', NOBODY)}",
+        f"cursor={make_cursor('jobs', NOBODY)[:-2]}",
+        f"cursor={make_cursor('jobs', NOBODY)}%3D",
     ],
 )
 @pytest.mark.loops("asyncio")
 async def test_bad_queries_are_named(tmp_path: Path, query: str) -> None:
-    """Also a cursor whose job is gone: an empty page would look like the end."""
+    """Also a cursor that is forged, cut, or another list's."""
     async with serving(tmp_path) as service:
         await service.add.submit(1)
         answer = await get(service.app, "/lastcall/jobs", query=query)
-        assert answer.status == 400
+        assert answer.status == 400 and answer.headers["content-type"] == "application/problem+json"
         assert query.partition("=")[0] in answer.json()["detail"]
 
 
@@ -491,7 +496,7 @@ async def test_cancel_and_retry_answer_honestly(tmp_path: Path) -> None:
         assert (answer.status, answer.json()["answer"]) == (200, "queued")
         await run_all(service)
         answer = await post(service.app, f"jobs/{job.id}/retry")
-        assert (answer.status, answer.json()["status"]) == (409, "completed")
+        assert (answer.status, answer.json()["job_status"]) == (409, "completed")
         assert "completed" in answer.json()["detail"]
 
 
@@ -527,7 +532,7 @@ async def test_a_message_reaches_the_job_that_waits(tmp_path: Path) -> None:
         assert await first.result(timeout=10) == {"ok": [1, None]}
         assert await second.result(timeout=10) is None
         answer = await post(service.app, f"jobs/{first.id}/send", {"name": "go"})
-        assert (answer.status, answer.json()["status"]) == (409, "completed")
+        assert (answer.status, answer.json()["job_status"]) == (409, "completed")
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": 5}, {"name": "go", "date": 1}, [], "x"])
@@ -612,7 +617,7 @@ async def test_a_decision_that_nobody_asked_for_is_refused(tmp_path: Path) -> No
     async with serving(tmp_path) as service:
         job = await service.add.submit(1)
         answer = await post(service.app, f"jobs/{job.id}/resolve", {"step": "charge", "happened": True})
-        assert (answer.status, answer.json()["status"]) == (409, "queued")
+        assert (answer.status, answer.json()["job_status"]) == (409, "queued")
 
 
 async def test_only_ended_jobs_are_purged(tmp_path: Path) -> None:
@@ -620,7 +625,7 @@ async def test_only_ended_jobs_are_purged(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         job = await service.add.submit(1)
         answer = await get(service.app, f"/lastcall/jobs/{job.id}", method="DELETE")
-        assert (answer.status, answer.json()["status"]) == (409, "queued")
+        assert (answer.status, answer.json()["job_status"]) == (409, "queued")
         await job.cancel()
         assert (await get(service.app, f"/lastcall/jobs/{job.id}", method="DELETE")).status == 200
         assert (await get(service.app, f"/lastcall/jobs/{job.id}")).status == 404
@@ -688,21 +693,58 @@ async def test_strangers_see_and_do_nothing(tmp_path: Path) -> None:
         assert (await job.info()).status == "queued"
 
 
+@pytest.mark.loops("asyncio")
+async def test_a_cursor_whose_job_is_gone_is_410(tmp_path: Path) -> None:
+    """Purged between two pages: its place is lost, and an empty page would look like the end."""
+    async with serving(tmp_path) as service:
+        for number in range(3):
+            await service.add.submit(number)
+        page = await look(service.app, "jobs", "limit=2")
+        last = page["jobs"][-1]["id"]
+        await service.jobs.job(last).cancel()
+        await service.jobs.job(last).purge()
+        answer = await get(service.app, "/lastcall/jobs", query=f"limit=2&cursor={page['next']}")
+        assert answer.status == 410 and last in answer.json()["detail"]
+
+
+@pytest.mark.loops("asyncio")
+async def test_the_next_page_is_linked(tmp_path: Path) -> None:
+    """`Link` leads through all pages with the filters as they were, also below a mount; the last one has none."""
+    async with serving(tmp_path) as service:
+        made = [
+            (await service.add.options(queue=queue).submit(1)).id for queue in ("a&b", "other", "a&b", "a&b")
+        ]
+        path, seen, query = "/shop/lastcall/jobs", [], "queue=a%26b&limit=2"
+        while True:
+            page = await get(service.app, path, query=query, root_path="/shop")
+            seen += [job["id"] for job in page.json()["jobs"]]
+            if "link" not in page.headers:
+                break
+            assert page.headers["link"].startswith("</shop/") and page.headers["link"].endswith(
+                '; rel="next"'
+            )
+            path, _, query = page.headers["link"][1:].partition(">")[0].partition("?")
+        assert seen == [made[3], made[2], made[0]]
+
+
+@pytest.mark.loops("asyncio")
 async def test_without_jobs_there_are_no_pages() -> None:
-    """An app that has no jobs keeps these paths for itself."""
+    """An app that has no jobs: the pages of jobs are not there, and say so."""
     async with running(app := Lastcall(not_found, TaskManager())):
         for method in ("GET", "POST"):
-            assert (await get(app, "/lastcall/jobs", method=method)).body == b"the app"
+            assert (await get(app, "/lastcall/jobs", method=method)).status == 404
         assert not any("jobs" in path for _, path in app.face.example_paths())
 
 
-async def test_other_paths_are_the_apps(tmp_path: Path) -> None:
-    """Only the pages that exist are taken."""
+@pytest.mark.loops("asyncio")
+async def test_paths_that_do_not_exist_are_problems(tmp_path: Path) -> None:
+    """Everything below the prefix is ours: what is no page is a problem document, whoever the app is."""
     async with serving(tmp_path) as service:
         for path in ("jobs/", "jobs/a/b", "jobs/a/b/c", "jobs//cancel", "jobsx"):
             for method in ("GET", "POST"):
                 answer = await get(service.app, f"/lastcall/{path}", method=method)
-                assert answer.body == b"the app", path
+                assert (answer.status, answer.json()["status"]) == (404, 404), path
+                assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_before_the_start_and_after_the_end_it_says_so(tmp_path: Path) -> None:

@@ -29,4 +29,4 @@ async def test_counts_workers_and_schedules(tmp_path: Path) -> None:
         assert (await get(app, "/lastcall/overview", method="POST")).status == 405
     assert (await get(app, "/lastcall/overview")).status == 503
     async with running(bare := Lastcall(not_found, TaskManager())):
-        assert (await get(bare, "/lastcall/overview")).body == b"the app"
+        assert (await get(bare, "/lastcall/overview")).status == 404

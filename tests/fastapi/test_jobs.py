@@ -116,12 +116,14 @@ def test_a_test_client_may_start_the_app_several_times(tmp_path: Path) -> None:
     [("/lastcall/jobs", "GET"), ("/lastcall/jobs", "POST"), ("/lastcall/jobs/{id}", "GET")],
 )
 def test_routes_on_the_pages_of_jobs_are_refused(tmp_path: Path, path: str, method: str) -> None:
-    """With jobs such a route would never be reached; without them it is the app's own."""
+    """Such a route would never be reached, with jobs or without; the app is left as it was."""
     app = FastAPI()
     app.add_api_route(path, lambda: None, methods=[method])
     with pytest.raises(InstallError, match="collides"):
         install(app, jobs=Jobs(f"sqlite:///{tmp_path}/jobs.db"))
-    install(app)
+    with pytest.raises(InstallError, match="collides"):
+        install(app)
+    install(app, prefix="/internal")
 
 
 # --- the real server ---

@@ -497,11 +497,11 @@ async def test_jobs_without_streams_show_their_logs_only(tmp_path: Path) -> None
         assert (await made.look("s")).status == 404
 
 
-async def test_without_streams_and_jobs_the_path_is_the_apps(tmp_path: Path) -> None:
-    """An app that asked for none of it keeps its own /lastcall/streams."""
+async def test_without_streams_and_jobs_there_is_no_such_page(tmp_path: Path) -> None:
+    """An app that asked for none of it: 404, as for any page that is none."""
     made = Site(None)
     async with running(made.app):
-        assert (await made.send("PUT", "s", JSON)).body == b"the app"
+        assert (await made.send("PUT", "s", JSON)).status == 404
 
 
 # --- beside the protocol ---

@@ -10,6 +10,7 @@ from typing import Any
 
 from ._types import Headers, Receive, Scope, Send, get_header, is_http1
 
+PROBLEM = b"application/problem+json"  # RFC 9457
 SERVICE_RESTART = 1012  # the WebSocket close code for "the server is restarting, come back"
 
 
@@ -23,7 +24,7 @@ async def answer_json(
     media_type: bytes = b"application/json",
 ) -> None:
     """Send one JSON answer; to HEAD only its headers. `content`: what JSON can hold, or its text as bytes."""
-    body = content if isinstance(content, bytes) else _encode(content)
+    body = content if isinstance(content, bytes) else encode(content)
     all_headers: Headers = [
         (b"content-type", media_type),
         (b"content-length", str(len(body)).encode()),
@@ -34,7 +35,8 @@ async def answer_json(
     await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
 
 
-def _encode(content: object) -> bytes:
+def encode(content: object) -> bytes:
+    """JSON of whatever it is: what JSON does not know is shown as text."""
     try:
         return json.dumps(content, allow_nan=False, default=repr).encode()
     except ValueError:
@@ -63,8 +65,15 @@ async def refuse_http(scope: Scope, send: Send, retry_after_seconds: int) -> Non
     if _is_event_source(scope):
         await _send_away(scope, send, retry_after_seconds)
         return
-    content: dict[str, Any] = {"detail": "shutting down", "retry_after_seconds": retry_after_seconds}
-    await answer_json(scope, send, 503, content, refusal_headers(scope, retry_after_seconds))
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "shutting down",
+        "retry_after_seconds": retry_after_seconds,
+    }
+    headers = refusal_headers(scope, retry_after_seconds)
+    await answer_json(scope, send, 503, content, headers, media_type=PROBLEM)
 
 
 def _is_event_source(scope: Scope) -> bool:

@@ -1,9 +1,10 @@
-"""PREFIX/drain: where a shutdown stands, to be followed live, and the verb that begins one.
+"""PREFIX/drain and PREFIX/shutdown: where a shutdown stands, to be followed live, and the verb that begins one.
 
-Who calls it: `_face`. What it owns: how a drain is told (`stand`), and that a process asked to drain also ends: it
-sends SIGTERM to itself, or to its server's main process if it is a worker of one (which would start another in its
-place). Server and plan take that as any other signal, so that there is one way to stop and not two. Where no signal
-can be heard (a server in a thread, a test client) only the plan is carried out, and the answer says so.
+Who calls it: `_face`; the live feed tells the same. What it owns: how a drain is told (`stand`), and that a process
+asked to drain also ends: it sends SIGTERM to itself, or to its server's main process if it is a worker of one (which
+would start another in its place). Server and plan take that as any other signal, so that there is one way to stop and
+not two. Where no signal can be heard (a server in a thread, a test client) only the plan is carried out, and the
+answer says so.
 
 A follower is no held call: it stays until the report is there, which is after all calls. What can go wrong: a client
 that does not read; it is left alone, and ends with the server's connection.
@@ -18,20 +19,25 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from itertools import islice
 from typing import Any
-from urllib.parse import parse_qs
 
 from .._core._manager import TaskManager
-from .._core._plan import Deadlines
+from .._core._plan import Deadlines, Phase
 from .._core._record import TaskInfo
+from .._core._report import ShutdownReport
 from .._core._signals import _Handler
 from .._core._state import ManagerState
 from ..exceptions import NotOpen
+from . import _examples as examples
+from . import _models as models
 from ._log_request import LogFormat, chosen_format
-from ._pages import Answer, Pages
+from ._pages import Answer, Param, Request, Route, Says
+from ._places import TooManyReaders
+from ._redact import Redactor
 from ._servers import Server
-from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
+from ._types import ASGIApp, Headers, Receive, Send, get_header
 
 _WITH_WORKERS = ("uvicorn", "hypercorn", "granian")
 _LISTED = 50
@@ -40,7 +46,18 @@ _LOOK_SECONDS = 0.2
 _KEEP_ALIVE_SECONDS = 10.0
 _SIGNAL_LOOKS = 1000
 
-_HEADERS: Headers = [
+_REPORTS = 10
+
+_FORMAT = Param("format", "in place of Accept", (LogFormat.SSE, LogFormat.JSON))
+
+_PHASES = {
+    ManagerState.NOTICE: Phase.NOTICE,
+    ManagerState.DRAINING: Phase.DRAIN,
+    ManagerState.CANCELLING: Phase.CANCEL,
+    ManagerState.CLOSING: Phase.CLOSE,
+}
+
+EVENT_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
@@ -48,41 +65,89 @@ _HEADERS: Headers = [
 
 
 class DrainFace:
-    """The page.
+    """The pages."""
 
-    GET  drain    where it stands; as `text/event-stream`: `drain` events until `report`, which is the last
-    POST drain    begin; answers 202 at once, or as `text/event-stream` with the events of GET
-    """
-
-    def __init__(self, manager: TaskManager) -> None:
+    def __init__(self, manager: TaskManager, redactor: Redactor) -> None:
         self._manager = manager
+        self._redactor = redactor
         self._followers = 0
         self._server = Server("")
+        self._earlier: deque[ShutdownReport] = deque(maxlen=_REPORTS)
 
     def on_open(self, server: Server) -> None:
-        """The server that runs us is known."""
+        """The server that runs us is known. A manager that is opened again has shut down before."""
         self._server = server
+        report = self._manager.report
+        if report is not None and report not in self._earlier:
+            self._earlier.appendleft(report)
 
-    def pages(self) -> Pages:
-        return {"GET": self._look, "POST": self._begin}
+    def routes(self) -> list[Route]:
+        stand = Says(
+            "as JSON; as events: `drain`, again and again, until `report`, which is the last",
+            models.Stand,
+            examples.STAND,
+            ("application/json", "text/event-stream"),
+        )
+        return [
+            Route(
+                "GET",
+                "drain",
+                self._look,
+                "Where the shutdown stands, or, as events, how it goes on.",
+                {200: stand},
+                query=(_FORMAT,),
+                refuses=(429, 503),
+            ),
+            Route(
+                "POST",
+                "drain",
+                self._begin,
+                "Begin to shut down, as a signal would. Asking again changes nothing.",
+                {202: stand},
+                query=(_FORMAT,),
+                refuses=(429, 503),
+            ),
+            Route(
+                "GET",
+                "shutdown",
+                self._shutdown,
+                "Where the shutdown stands, and the reports of the last ones of this process.",
+                {200: Says("where it stands", models.Shutdown, examples.SHUTDOWN)},
+                refuses=(503,),
+            ),
+        ]
 
-    async def _look(self, scope: Scope, receive: Receive) -> Answer | ASGIApp:
+    def stand(self) -> dict[str, Any]:
+        """Where the shutdown stands, as it may be shown."""
+        told = stand(self._manager)
+        report = told["report"]
+        return told if report is None else {**told, "report": self._redactor.report(report)}
+
+    async def _shutdown(self, request: Request) -> Answer:
         self._check_open()
-        return self._answer(scope, 200)
+        told = self.stand()
+        earlier = [self._redactor.report(json.loads(report.to_json())) for report in self._earlier]
+        reports = earlier if told["report"] is None else [told["report"], *earlier]
+        phase = _PHASES.get(self._manager.state)
+        return Answer(200, {**told, "phase": phase, "reports": reports})
 
-    async def _begin(self, scope: Scope, receive: Receive) -> Answer | ASGIApp:
+    async def _look(self, request: Request) -> Answer | ASGIApp:
+        self._check_open()
+        return self._answer(request, 200)
+
+    async def _begin(self, request: Request) -> Answer | ASGIApp:
         self._check_open()
         if self._manager.state is ManagerState.OPEN:
             await self._stop()
-        return self._answer(scope, 202)
+        return self._answer(request, 202)
 
-    def _answer(self, scope: Scope, status: int) -> Answer | ASGIApp:
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    def _answer(self, request: Request, status: int) -> Answer | ASGIApp:
+        scope = request.scope
         accept = get_header(list(scope.get("headers", ())), b"accept")
-        if chosen_format(query, accept) is not LogFormat.SSE:
-            return Answer(status, stand(self._manager))
+        if scope["method"] == "HEAD" or chosen_format(request.query, accept) is not LogFormat.SSE:
+            return Answer(status, self.stand())
         if self._followers >= _FOLLOWERS:
-            return Answer(429, {"detail": f"{_FOLLOWERS} clients follow the drain already"})
+            raise TooManyReaders(f"{_FOLLOWERS} clients follow the drain already")
         return lambda scope, receive, send: self._follow(status, receive, send)
 
     def _check_open(self) -> None:
@@ -107,10 +172,10 @@ class DrainFace:
     # --- following --------------------------------------------------------------------------------------
 
     async def _follow(self, status: int, receive: Receive, send: Send) -> None:
-        leaving = asyncio.get_running_loop().create_task(_until_gone(receive), name="lastcall: a follower")
+        leaving = asyncio.get_running_loop().create_task(until_gone(receive), name="lastcall: a follower")
         self._followers += 1
         try:
-            await send({"type": "http.response.start", "status": status, "headers": _HEADERS})
+            await send({"type": "http.response.start", "status": status, "headers": EVENT_HEADERS})
             await self._tell(send, leaving)
         except OSError:
             pass  # how servers of ASGI 2.4 say that the client left
@@ -124,12 +189,12 @@ class DrainFace:
         while not leaving.done():
             state = self._manager.state
             if state is ManagerState.CLOSED:
-                body = _event("report", stand(self._manager))
+                body = event("report", self.stand())
                 await send({"type": "http.response.body", "body": body, "more_body": False})
                 return
             quiet = state is ManagerState.OPEN and loop.time() - told_at < _KEEP_ALIVE_SECONDS
             if state is not told_state or not quiet:
-                body = _event("drain", stand(self._manager))
+                body = event("drain", self.stand())
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 told_state, told_at = state, loop.time()
             await asyncio.wait({leaving}, timeout=_LOOK_SECONDS)
@@ -204,10 +269,10 @@ def main_process(server: str) -> int | None:
     return parent.pid if parent is not None and package in _WITH_WORKERS else None
 
 
-def _event(name: str, content: object) -> bytes:
+def event(name: str, content: object) -> bytes:
     return f"event: {name}\ndata: {json.dumps(content, default=repr)}\n\n".encode()
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -10,6 +10,7 @@ A job's log is `streams/jobs/{id}`: JSON, read only. With jobs, no other stream 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -28,7 +29,7 @@ from ..streams import Log
 from ..streams._policy import BYTES, media_type
 from ..streams._port import NewStream, Outcome, StreamRow, Written
 from ..streams._streams import Streams, check_name
-from ._answers import answer_json
+from ._answers import PROBLEM, answer_json
 from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, discard_body, read_body
 from ._durable_body import split
 from ._durable_reads import catch_up, long_poll, stream_events
@@ -145,6 +146,11 @@ class DurableStreams:
             if rest_unread and is_http1(scope):
                 headers.append((b"connection", b"close"))
             await request.refuse(status, str(error), headers)
+
+    def lets_in(self, origin: bytes | None) -> bool:
+        """Whether pages of this origin may use the streams, beside our own."""
+        told = None if origin is None else origin.decode("latin-1").lower()
+        return "*" in self._origins or told in self._origins
 
     def common_headers(self, origin: str | None) -> Headers:
         """On every answer: it is what it says it is, and whose pages may read it."""
@@ -422,7 +428,10 @@ class _Request:
         await self._send({"type": "http.response.body", "body": answer.body})
 
     async def refuse(self, status: int, detail: str, headers: Headers) -> None:
-        await answer_json(self._scope, self._send, status, {"detail": detail}, [*self._common, *headers])
+        title = HTTPStatus(status).phrase
+        content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        told = [*self._common, *headers]
+        await answer_json(self._scope, self._send, status, content, told, media_type=PROBLEM)
 
 
 def _row_headers(row: StreamRow) -> Headers:

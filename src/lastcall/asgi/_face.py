@@ -1,97 +1,69 @@
-"""The HTTP face: liveness, readiness, and the manager's tasks as JSON. It works while everything else drains."""
+"""The HTTP face: liveness, readiness, and what the process does, as JSON. It works while everything else drains.
+
+Who calls it: `_middleware`, before the app. What it owns: everything at and below the prefix. Its order for a request:
+may this client come in, may it do that from there, which page, what was asked, the answer; whatever goes wrong on that
+way is a problem document, and never a traceback.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
-import reprlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
+import os
+import socket
+import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote
 
 from .._core._manager import TaskManager
-from .._core._record import TaskInfo
-from .._core._state import CancelAnswer, ManagerState, TaskStatus
-from ..exceptions import (
-    BadArguments,
-    BadDeclaration,
-    BadResult,
-    EngineUnavailable,
-    KeyConflict,
-    NotOpen,
-    PayloadTooLarge,
-    SchemaTooNew,
-    UnknownJob,
-    UnknownTask,
-    UnknownTaskName,
-)
+from .._core._state import ManagerState
+from .._version import __version__
 from ..streams._streams import Streams
-from ._access import allow_local
-from ._answers import answer_json, refusal_headers
-from ._body import BadBody, BodyTooLarge, BodyTooSlow, ClientLeft, UnfitBody
+from . import _examples as examples
+from . import _models as models
+from ._access import Access, Challenge, is_form, is_from_elsewhere
+from ._answers import answer_json, encode, refusal_headers
+from ._body import BodyTooLarge, BodyTooSlow, ClientLeft
 from ._drain_face import DrainFace
 from ._durable_streams import DurableStreams
 from ._jobs_face import JobsFace
 from ._overview_face import OverviewFace
-from ._pages import Answer, BadQuery, Pages, whole_number
-from ._types import ASGIApp, Headers, Receive, Scope, Send, app_path, is_http1
+from ._pages import Answer, Request, Route, Routes, Says, read_query
+from ._places import Places
+from ._problems import EXPECTED, problem, status_of
+from ._redact import Redactor
+from ._tasks_face import TasksFace
+from ._types import ASGIApp, Headers, Message, Receive, Scope, Send, app_path, get_header, is_http1
 
 if TYPE_CHECKING:
     from ..jobs import Jobs
 
 logger = logging.getLogger("lastcall.asgi")
 
-Allow = Callable[[Scope], "bool | Awaitable[bool]"]
-
 LIVEZ = "/livez"
 READYZ = "/readyz"
-_DEFAULT_LIMIT = 100
-_MAX_LIMIT = 1000
-_MAX_REPR = 1000
 
-# 400: it cannot be understood. 422: it is understood, and cannot be done. 503: later, perhaps.
-_STATUS_OF: Mapping[type[Exception], int] = {
-    BadQuery: 400,
-    BadBody: 400,
-    UnknownTask: 404,
-    UnknownJob: 404,
-    UnknownTaskName: 404,
-    BodyTooSlow: 408,
-    KeyConflict: 409,
-    BodyTooLarge: 413,
-    PayloadTooLarge: 413,
-    UnfitBody: 422,
-    BadArguments: 422,
-    BadDeclaration: 422,
-    BadResult: 422,
-    NotOpen: 503,
-    EngineUnavailable: 503,
-    SchemaTooNew: 503,
-}
-_EXPECTED = tuple(_STATUS_OF)
+_READING = ("GET", "HEAD")
+_SAFE = (*_READING, "OPTIONS")
+
+# On everything below the prefix: it is what it says it is, and no page of another site may have it.
+_GUARDS: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
 
 
 class Face:
-    """Answers the paths it owns, and only those.
-
-    GET  /livez, /readyz                the same below the prefix
-    GET  PREFIX/, PREFIX/assets/{name}  the dashboard, where there is one
-    GET  PREFIX/tasks?status=&group=&limit=
-    GET  PREFIX/tasks/{id}
-    POST PREFIX/tasks/{id}/cancel
-    GET  PREFIX/stats
-    GET  PREFIX/drain, POST PREFIX/drain    see `DrainFace`
-    and, where there are durable jobs, PREFIX/overview and PREFIX/jobs: see `OverviewFace`, `JobsFace`; where there are
-    streams, PREFIX/streams: see `DurableStreams`
-    """
+    """Answers the probes, and whatever is at or below the prefix. See `Route`s of the pages for what there is."""
 
     def __init__(
         self,
         manager: TaskManager,
         prefix: str,
         retry_after_seconds: int,
-        allow: Allow | None,
+        access: Access,
         jobs: Jobs | None = None,
         streams: Streams | DurableStreams | None = None,
         metrics: ASGIApp | None = None,
@@ -99,11 +71,13 @@ class Face:
     ) -> None:
         check_prefix(prefix)
         self._manager = manager
-        self._prefix = prefix
+        self.prefix = prefix
         self._retry_after_seconds = retry_after_seconds
-        self._allow = allow or allow_local
-        self.jobs = None if jobs is None else JobsFace(jobs, f"{prefix}/jobs")
-        self.drain = DrainFace(manager)
+        self._access = access
+        self._redactor = redactor = Redactor(access.redact)
+        self._places = Places(access.live_readers, access.live_readers_per_client)
+        self.jobs = None if jobs is None else JobsFace(jobs, prefix, redactor, self._places)
+        self.drain = DrainFace(manager, redactor)
         self._metrics = metrics
         self._dashboard = dashboard
         self._streams = DurableStreams(streams) if isinstance(streams, Streams) else streams
@@ -111,163 +85,261 @@ class Face:
             self._streams = DurableStreams(None)  # the logs of jobs alone
         self._live = frozenset({LIVEZ, prefix + LIVEZ})
         self._ready = frozenset({READYZ, prefix + READYZ})
+        self.routes = Routes(self._all_routes())
+
+    def _all_routes(self) -> list[Route]:
+        routes = [
+            Route("GET", "livez", self._page_live, "Alive.", _HEALTH),
+            Route("GET", "readyz", self._page_ready, "Takes new work.", _HEALTH, refuses=(503,)),
+            Route(
+                "GET",
+                "meta",
+                self._meta,
+                "What this process is, and what its pages offer.",
+                {200: Says("this process", models.Meta, examples.META)},
+            ),
+            *TasksFace(self._manager, self._redactor).routes(),
+            *self.drain.routes(),
+        ]
+        if self.jobs is not None:
+            routes += [*OverviewFace(self.jobs).routes(), *self.jobs.routes()]
+        if self._metrics is not None:
+            says = {200: Says("metrics for Prometheus", media=("text/plain",))}
+            routes.append(Route("GET", "metrics", self._metrics_page, "Metrics.", says, checks_query=False))
+        return routes
 
     def example_paths(self) -> list[tuple[str, str]]:
         """One method and path of each kind that it owns, to look for collisions with routes of the app."""
         paths = [("GET", path) for path in sorted(self._live | self._ready)]
-        prefix = self._prefix
-        task = f"{prefix}/tasks/t-1"
-        return [
-            *paths,
-            ("GET", f"{prefix}/tasks"),
-            ("GET", task),
-            ("POST", f"{task}/cancel"),
-            ("GET", f"{prefix}/stats"),
-            ("GET", f"{prefix}/drain"),
-            ("POST", f"{prefix}/drain"),
-            *([] if self._metrics is None else [("GET", f"{prefix}/metrics")]),
-            *([] if self._dashboard is None else [("GET", f"{prefix}/")]),
-            *([] if self.jobs is None else [("GET", f"{prefix}/overview"), *self.jobs.example_paths()]),
-            *([] if self._streams is None else [("PUT", f"{prefix}/streams/name")]),
-        ]
+        for route in self.routes.all:
+            words = ("x" if word.startswith("{") else word for word in route.path.split("/"))
+            paths.append((route.method, f"{self.prefix}/{'/'.join(words)}"))
+        streams = [] if self._streams is None else [("PUT", f"{self.prefix}/streams/name")]
+        return [*paths, *streams, ("GET", self.prefix)]
 
     def is_call(self, scope: Scope) -> bool:
         """Whether this is a request to one of our pages that may take its time: such a one is held in the drain."""
-        match self._split(app_path(scope)):
-            case ["streams", _, *_]:
-                return self._streams is not None
-            case ["jobs", *rest] if self.jobs is not None:
-                return self.jobs.is_call(scope, rest)
-            case _:
-                return False
+        words = self._split(app_path(scope))
+        if words[:1] == ["streams"] and len(words) > 1:
+            return self._streams is not None
+        routes, _ = self.routes.find(words)
+        return scope["method"] in routes and routes[scope["method"]].takes_time(scope)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer the request if its path is one of ours; whether it was."""
         path = app_path(scope)
         if path in self._live:
-            await self._answer_health(scope, send, 200, "alive")
-            return True
-        if path in self._ready:
-            ready = self._manager.ready
-            await self._answer_health(scope, send, 200 if ready else 503, "ready" if ready else "not ready")
-            return True
-        words = self._split(path)
-        if self._streams is not None and len(words) > 1 and words[0] == "streams":
-            await self._answer_streams(self._streams, scope, receive, send)
-            return True
-        pages = self._pages([""] if path == self._prefix else words)
-        if not pages:
+            await self._answer_probe(scope, send, self._health(200, "alive"))
+        elif path in self._ready:
+            await self._answer_probe(scope, send, self._readiness(scope))
+        elif path == self.prefix or path.startswith(f"{self.prefix}/"):
+            await _Guarded(self, scope, receive, send).answer(self._split(path))
+        else:
             return False
-        await self._guarded(scope, receive, send, pages)
         return True
 
     def _split(self, path: str) -> list[str]:
-        return path[len(self._prefix) + 1 :].split("/") if path.startswith(self._prefix + "/") else []
+        return path[len(self.prefix) + 1 :].split("/") if path.startswith(self.prefix + "/") else []
 
-    def _pages(self, words: list[str]) -> Pages:
-        match words:
-            case ["tasks"]:
-                return {"GET": self._tasks}
-            case ["stats"]:
-                return {"GET": self._stats}
-            case ["drain"]:
-                return self.drain.pages()
-            case ["metrics"] if self._metrics is not None:
-                return {"GET": partial(_handed_on, self._metrics)}
-            case [""] | ["assets", _] if self._dashboard is not None:
-                return {"GET": partial(_handed_on, self._dashboard)}
-            case ["tasks", id] if id:
-                return {"GET": partial(self._task, unquote(id))}
-            case ["tasks", id, "cancel"] if id:
-                return {"POST": partial(self._cancel, unquote(id))}
-            case ["overview"] if self.jobs is not None:
-                return OverviewFace(self.jobs).pages()
-            case ["jobs", *rest] if self.jobs is not None:
-                return self.jobs.pages(rest)
-            case _:
-                return {}
+    # --- probes: for everybody --------------------------------------------------------------------------
 
-    async def _answer_health(self, scope: Scope, send: Send, status: int, word: str) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            await _answer_wrong_method(scope, send, ["GET"])
-            return
-        headers = [] if self._manager.ready else refusal_headers(scope, self._retry_after_seconds)
-        await answer_json(scope, send, status, {"status": word, "state": self._manager.state.value}, headers)
+    async def _answer_probe(self, scope: Scope, send: Send, answer: Answer) -> None:
+        if scope["method"] not in _READING:
+            answer = _wrong_method(scope, ["GET"])
+        await answer_json(
+            scope, send, answer.status, answer.content, answer.headers, media_type=answer.media_type
+        )
 
-    async def _lets_in(self, scope: Scope, send: Send) -> bool:
-        allowed = self._allow(scope)
-        if inspect.isawaitable(allowed):
-            allowed = await allowed
-        if not allowed:
-            detail = "lastcall's pages answer local clients only; pass allow= to let others in"
-            await answer_json(scope, send, 403, {"detail": detail})
-        return allowed
+    def _health(self, status: int, word: str, headers: Headers | None = None) -> Answer:
+        return Answer(status, {"status": word, "state": self._manager.state.value}, headers or [])
 
-    async def _answer_streams(
-        self, streams: DurableStreams, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        # A browser asks without credentials what it may ask; it learns nothing but our methods and headers.
-        if scope["method"] == "OPTIONS" or await self._lets_in(scope, send):
-            job_log = None if self.jobs is None else self.jobs.log
-            base = f"{self._prefix}/streams"
-            await streams.answer(scope, receive, send, base, self._retry_after_seconds, job_log)
+    def _readiness(self, scope: Scope) -> Answer:
+        if self._manager.ready:
+            return self._health(200, "ready")
+        return self._health(503, "not ready", refusal_headers(scope, self._retry_after_seconds))
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send, pages: Pages) -> None:
-        if not await self._lets_in(scope, send):
-            return
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        if method not in pages:
-            await _answer_wrong_method(scope, send, pages)
-            return
+    async def _page_live(self, request: Request) -> Answer:
+        return self._health(200, "alive")
+
+    async def _page_ready(self, request: Request) -> Answer:
+        return self._readiness(request.scope)
+
+    # --- pages of its own -------------------------------------------------------------------------------
+
+    async def _meta(self, request: Request) -> Answer:
+        return Answer(200, self.meta(request.scope))
+
+    def meta(self, scope: Scope) -> dict[str, Any]:
+        """What this process is."""
+        return {
+            "name": self._manager.name,
+            "version": __version__,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "state": self._manager.state.value,
+            "now": time.time(),
+            "prefix": scope.get("root_path", "") + self.prefix,
+            "read_only": self._access.read_only,
+            "has_jobs": self.jobs is not None,
+            "has_streams": self._streams is not None,
+            "has_metrics": self._metrics is not None,
+        }
+
+    async def _metrics_page(self, request: Request) -> ASGIApp:
+        assert self._metrics is not None
+        return self._metrics
+
+
+class _Guarded:
+    """One request at or below the prefix."""
+
+    def __init__(self, face: Face, scope: Scope, receive: Receive, send: Send) -> None:
+        self._face = face
+        self._scope = scope
+        self._receive = receive
+        self._app_send = send
+        self._started = False
+
+    async def answer(self, words: list[str]) -> None:
         try:
-            answer: Answer | ASGIApp = await pages[method](scope, receive)
+            answer = await self._found(words)
+            if isinstance(answer, Answer):
+                await self._write(answer)
+            else:
+                await answer(self._scope, self._receive, self._send)
         except ClientLeft:
             return
-        except _EXPECTED as error:
-            answer = self._refusal(scope, error)
-        if isinstance(answer, Answer):
-            await answer_json(scope, send, *answer)
-        else:
-            await answer(scope, receive, send)
+        except EXPECTED as error:
+            if self._started:
+                raise
+            await self._write(self._refusal(error))
+        except Exception:
+            if self._started:
+                raise
+            logger.exception("%s %s failed", self._scope["method"], app_path(self._scope))
+            await self._write(problem(500, "this page failed; the log of the process says why"))
 
-    def _refusal(self, scope: Scope, error: Exception) -> Answer:
-        status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
+    async def _found(self, words: list[str]) -> Answer | ASGIApp:
+        """The answer, or what gives it: all that can be refused is refused here."""
+        face, scope = self._face, self._scope
+        streams = face._streams if words[:1] == ["streams"] and len(words) > 1 else None
+        # A browser asks without credentials what it may ask of a stream; it learns nothing but methods and headers.
+        asks_for_methods = streams is not None and scope["method"] == "OPTIONS"
+        refused = None if asks_for_methods else await self._shut_out() or self._forbidden(streams)
+        if refused is not None:
+            return refused
+        if streams is not None:
+            return self._streams_app(streams)
+        if not words or words == [""] or (words[0] == "assets" and len(words) == 2):
+            return self._dashboard()
+        routes, named = face.routes.find(words)
+        if not routes:
+            return problem(404, f"there is no page {app_path(scope)[:200]!r}")
+        route = routes.get("GET" if scope["method"] == "HEAD" else scope["method"])
+        if route is None:
+            return _wrong_method(scope, routes)
+        if route.method != "GET" and is_form(scope):
+            return problem(415, "a form is not understood here; send application/json")
+        query = read_query(scope.get("query_string", b""), route.query) if route.checks_query else {}
+        return await route.page(Request(scope, self._receive, named, query))
+
+    async def _shut_out(self) -> Answer | None:
+        try:
+            allowed = self._face._access.allow(self._scope)
+            if inspect.isawaitable(allowed):
+                allowed = await allowed
+        except Exception:
+            logger.exception("allow= failed; nobody is let in")
+            return problem(500, "who may come in cannot be told; the log of the process says why")
+        if isinstance(allowed, Challenge):
+            challenge = [(b"www-authenticate", allowed.scheme.encode("latin-1"))]
+            return problem(401, "lastcall's pages ask who you are", challenge)
+        if allowed:
+            return None
+        return problem(403, "lastcall's pages answer local clients only; pass allow= to let others in")
+
+    def _forbidden(self, streams: DurableStreams | None) -> Answer | None:
+        scope = self._scope
+        if scope["method"] in _SAFE:
+            return None
+        if self._face._access.read_only:
+            return problem(403, "read-only: nothing can be changed here")
+        origin = get_header(list(scope.get("headers", ())), b"origin")
+        if is_from_elsewhere(scope) and (streams is None or not streams.lets_in(origin)):
+            return problem(403, "a page of another site must not change anything here")
+        return None
+
+    def _streams_app(self, streams: DurableStreams) -> ASGIApp:
+        face = self._face
+        job_log = None if face.jobs is None else face.jobs.log
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            base, seconds = f"{face.prefix}/streams", face._retry_after_seconds
+            if b"live=" not in scope.get("query_string", b""):
+                await streams.answer(scope, receive, send, base, seconds, job_log)
+                return
+            with face._places.take(scope):
+                await streams.answer(scope, receive, send, base, seconds, job_log)
+
+        return answer
+
+    def _dashboard(self) -> Answer | ASGIApp:
+        if self._face._dashboard is None:
+            return problem(404, "there is no dashboard here")
+        if self._scope["method"] not in _READING:
+            return _wrong_method(self._scope, ["GET"])
+        return self._face._dashboard
+
+    def _refusal(self, error: Exception) -> Answer:
+        scope, status = self._scope, status_of(error)
         headers: Headers = []
         if status == 503:
-            if not isinstance(error, NotOpen):
-                logger.warning("%s %s: %s", scope["method"], app_path(scope), error)
-            headers.append((b"retry-after", str(self._retry_after_seconds).encode()))
+            logger.info("%s %s: %s", scope["method"], app_path(scope), error)
+        if status in (429, 503):
+            headers.append((b"retry-after", str(self._face._retry_after_seconds).encode()))
         rest_unread = isinstance(error, BodyTooLarge | BodyTooSlow)
-        if is_http1(scope) and (rest_unread or self._manager.state is not ManagerState.OPEN):
+        is_open = self._face._manager.state is ManagerState.OPEN
+        if is_http1(scope) and (rest_unread or not is_open):
             headers.append((b"connection", b"close"))
-        return Answer(status, {"detail": str(error)}, headers)
+        return problem(status, str(error), headers)
 
-    # --- the pages --------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------------
 
-    async def _tasks(self, scope: Scope, receive: Receive) -> Answer:
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-        status = _status(query)
-        limit = whole_number(query, "limit", _DEFAULT_LIMIT, least=1, most=_MAX_LIMIT)
-        infos = self._manager.tasks(status=status, group=query["group"][-1] if "group" in query else None)
-        shown = [show(info) for info in infos[-limit:]]
-        return Answer(200, {"tasks": shown, "shown": len(shown), "total": len(infos)})
+    async def _write(self, answer: Answer) -> None:
+        status, content, headers = answer.status, answer.content, list(answer.headers)
+        if answer.tagged:
+            content = encode(content)
+            tag = b'"' + hashlib.blake2b(content, digest_size=12).hexdigest().encode() + b'"'
+            headers.append((b"etag", tag))
+            if _matches(tag, get_header(list(self._scope.get("headers", ())), b"if-none-match")):
+                await self._send({"type": "http.response.start", "status": 304, "headers": headers})
+                await self._send({"type": "http.response.body", "body": b""})
+                return
+        await answer_json(self._scope, self._send, status, content, headers, media_type=answer.media_type)
 
-    async def _stats(self, scope: Scope, receive: Receive) -> Answer:
-        manager = self._manager
-        return Answer(200, {"name": manager.name, "state": manager.state.value, **manager.stats()._asdict()})
-
-    async def _task(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        return Answer(200, show(self._manager.info(id)))
-
-    async def _cancel(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        answer = await self._manager.cancel_task(id)
-        if answer is CancelAnswer.UNKNOWN:
-            return Answer(404, {"detail": f"there is no task {id!r}", "answer": answer.value})
-        return Answer(200, {"id": id, "answer": answer.value})
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            headers: Headers = list(message.get("headers", ()))
+            guards = [guard for guard in _GUARDS if get_header(headers, guard[0]) is None]
+            message = {**message, "headers": [*headers, *guards]}
+        await self._app_send(message)
 
 
-async def _handed_on(app: ASGIApp, scope: Scope, receive: Receive) -> ASGIApp:
-    return app
+_HEALTH = {200: Says("it does", models.Health, examples.HEALTH)}
+
+
+def _matches(tag: bytes, asked: bytes | None) -> bool:
+    if asked is None:
+        return False
+    tags = {one.strip().removeprefix(b"W/") for one in asked.split(b",")}
+    return tag in tags or b"*" in tags
+
+
+def _wrong_method(scope: Scope, methods: Any) -> Answer:
+    allowed = ", ".join("GET, HEAD" if method == "GET" else method for method in methods)
+    detail = f"{scope['method'][:50]} is not possible here; use {allowed}"
+    return problem(405, detail, [(b"allow", allowed.encode())])
 
 
 def check_prefix(prefix: str) -> None:
@@ -276,49 +348,3 @@ def check_prefix(prefix: str) -> None:
         raise ValueError(
             f"the prefix must look like '/lastcall': a leading slash, no trailing one, got {prefix!r}"
         )
-
-
-def show(info: TaskInfo) -> dict[str, Any]:
-    """A task as JSON. Results and errors are shown, not sent: as their repr, cut to a bounded length."""
-    return {
-        "id": info.id,
-        "name": info.name,
-        "kind": info.kind.value,
-        "group": info.group,
-        "status": info.status.value,
-        "labels": dict(info.labels),
-        "daemon": info.daemon,
-        "started_at": info.started_at,
-        "ended_at": info.ended_at,
-        "seconds": info.seconds,
-        "result": None if info.result is None else _short(info.result),
-        "error": None if info.error is None else _short(info.error),
-        "reason": None if info.reason is None else info.reason.value,
-        "swallowed_cancel": info.swallowed_cancel,
-    }
-
-
-def _short(value: object) -> str:
-    shortener = reprlib.Repr()
-    shortener.maxstring = shortener.maxother = _MAX_REPR
-    try:
-        text = shortener.repr(value)
-    except Exception as error:  # somebody's __repr__
-        return f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
-    return text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 3] + "..."
-
-
-def _status(query: Mapping[str, list[str]]) -> TaskStatus | None:
-    if "status" not in query:
-        return None
-    value = query["status"][-1]
-    try:
-        return TaskStatus(value)
-    except ValueError:
-        raise BadQuery(f"unknown status {value!r}; use one of {', '.join(TaskStatus)}") from None
-
-
-async def _answer_wrong_method(scope: Scope, send: Send, methods: Iterable[str]) -> None:
-    allowed = ", ".join("GET, HEAD" if method == "GET" else method for method in methods)
-    detail = f"{scope['method']} is not possible here; use {allowed}"
-    await answer_json(scope, send, 405, {"detail": detail}, [(b"allow", allowed.encode())])

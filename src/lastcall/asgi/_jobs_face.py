@@ -12,91 +12,222 @@ long as the store is open.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
+from .._core._state import StopReason
 from ..exceptions import JobError, NotOpen, UnknownJob
+from . import _examples as examples
+from . import _models as models
 from ._body import UnfitBody, read_object, take
-from ._jobs_json import show_attempt, show_job, show_page, show_step, undecided_steps
-from ._log_request import PARAMETERS, takes_time
+from ._cursor import CursorGone, make_cursor, read_cursor
+from ._jobs_json import list_job, show_attempt, show_job, show_step, undecided_steps
+from ._log_request import PARAMETERS, LogFormat, takes_time
 from ._log_response import LogResponse
-from ._pages import Answer, BadQuery, Pages, whole_number
+from ._pages import Answer, BadQuery, Param, Request, Route, Says, read_query, whole_number
+from ._places import Places
+from ._problems import problem
+from ._redact import Redactor
 from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
 
 if TYPE_CHECKING:
-    from ..jobs import Jobs, Task
+    from ..jobs import JobInfo, Jobs, Task
     from ..jobs._rows import Submitted
     from ..streams import Log
 
 STATUSES = ("scheduled", "queued", "running", "waiting", "completed", "failed", "cancelled")
 
-_FILTERS = ("status", "task", "queue", "key", "label", "parent", "limit", "before")
 _OPTIONS = ("key", "delay", "priority", "queue", "labels")
 _LIMIT, _MAX_LIMIT = 50, 1000
 _MAX_CANCEL_AFTER_SECONDS = 24 * 3600
+_MAX_WAIT_SECONDS = 60
+_MAX_POLL_SECONDS = 60
 
 # A body is longer than the payload in it: one character of two bytes may be written as six (\u00e4).
 _BODY_FACTOR = 3
 _BODY_EXTRA_BYTES = 1 << 16
 
+_FILTERS = (
+    Param("status", "only those with this status; may come several times", STATUSES, many=True),
+    Param("task", "only those of this task", example="analyse"),
+    Param("queue", "only those of this queue", example="default"),
+    Param("key", "only the one with this key", example="docs-2026-11"),
+    Param(
+        "label",
+        "only those with this label, as name:value",
+        example="tenant:ada",
+        other={"pattern": "^[^:]+:"},
+    ),
+    Param("parent", "only the children of this job", example=examples.ID),
+    Param("limit", f"how many; {_LIMIT} if it is not given", least=1, most=_MAX_LIMIT, example=20),
+    Param("cursor", "the `next` of the page before"),
+)
+
+_EVENTS = (
+    Param("format", "in place of Accept", tuple(LogFormat)),
+    Param("after", "the cursor: the number of the last entry that the reader has", least=0, example=0),
+    Param("starting_after", "the same by another name", least=0, example=0),
+    Param("limit", "how many entries of a page, 1000 at most; 100 if it is not given", least=1, example=50),
+    Param(
+        "wait", "seconds that a page waits for an entry, 60 at most", other={"type": "number", "minimum": 0}
+    ),
+    Param(
+        "cancel_after",
+        "cancel the job when nobody has read it for so many seconds",
+        least=0,
+        example=30,
+    ),
+)
+
+_KEY = Param("idempotency-key", "the same as `key` in the body", example="docs-2026-11")
+_LAST_EVENT_ID = Param("last-event-id", "the cursor, as a browser's EventSource tells it", example="17")
+
+
+# What is not ours is read by the log itself, which is more lenient.
+_KNOWN_OF_EVENTS = tuple(Param(name, "") for name in (*PARAMETERS, "cancel_after"))
+
+
+def _always(scope: Scope) -> bool:
+    return True
+
+
+def _waits(scope: Scope) -> bool:
+    return b"wait" in scope.get("query_string", b"")
+
 
 class JobsFace:
-    """The pages below PREFIX/jobs.
+    """The pages below PREFIX/jobs."""
 
-    GET    jobs?status=&task=&queue=&key=&label=k:v&parent=&limit=&before=
-    POST   jobs                    {"task": name, "args": {...}, "key", "delay", "priority", "queue", "labels"}
-    GET    jobs/{id}
-    DELETE jobs/{id}
-    GET    jobs/{id}/events        for readers that come back: see `LogResponse`; and &cancel_after=
-    POST   jobs/{id}/cancel, jobs/{id}/retry
-    POST   jobs/{id}/send          {"name", "data"}
-    POST   jobs/{id}/resolve       {"step", "happened", "value", "error"}
-    """
-
-    def __init__(self, jobs: Jobs, path: str) -> None:
+    def __init__(self, jobs: Jobs, prefix: str, redactor: Redactor, places: Places) -> None:
         self._jobs = jobs
-        self._path = path
+        self._path = f"{prefix}/jobs"
+        self._redactor = redactor
+        self._places = places
         self._is_open = False
         self._at_work = 0
         self._idle: asyncio.Event | None = None
         self._body_limit_bytes = jobs._client.max_payload_bytes * _BODY_FACTOR + _BODY_EXTRA_BYTES
 
-    def pages(self, rest: list[str]) -> Pages:
-        """The pages of a path below PREFIX/jobs, by method; none, if there is no such path."""
-        match rest:
-            case []:
-                return {"GET": self._list, "POST": self._submit}
-            case [id] if id:
-                return {"GET": partial(self._show, id), "DELETE": partial(self._purge, id)}
-            case [id, "events"] if id:
-                return {"GET": partial(self._events, id)}
-            case [id, "cancel"] if id:
-                return {"POST": partial(self._cancel, id)}
-            case [id, "retry"] if id:
-                return {"POST": partial(self._retry, id)}
-            case [id, "send"] if id:
-                return {"POST": partial(self._send, id)}
-            case [id, "resolve"] if id:
-                return {"POST": partial(self._resolve, id)}
-            case _:
-                return {}
+    def routes(self) -> list[Route]:
+        return [*self._routes_of_all(), *self._routes_of_one()]
 
-    @staticmethod
-    def is_call(scope: Scope, rest: list[str]) -> bool:
-        """Whether a request to this path may take its time: it has a body to be read, or reads on and on."""
-        if scope["method"] == "POST":
-            return not rest or (len(rest) == 2 and rest[1] in ("send", "resolve"))
-        return len(rest) == 2 and rest[1] == "events" and takes_time(scope)
+    def _routes_of_all(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "jobs",
+                self._list,
+                "The durable jobs for which all of this holds, newest first.",
+                {200: Says("one page", models.JobPage, examples.JOB_PAGE)},
+                query=_FILTERS,
+                refuses=(410, 422, 503),
+            ),
+            Route(
+                "POST",
+                "jobs",
+                self._submit,
+                "Submit a job. The answer comes after the commit: from then on it runs to its end, whatever dies.",
+                {
+                    202: Says("it is written down", models.SubmittedJob, examples.JOB),
+                    200: Says("a job with this key was there", models.SubmittedJob, examples.JOB),
+                },
+                body=models.NewJob,
+                body_example=examples.NEW_JOB,
+                headers=(_KEY,),
+                refuses=(404, 408, 409, 413, 415, 422, 503),
+                takes_time=_always,
+            ),
+        ]
 
-    def example_paths(self) -> list[tuple[str, str]]:
-        """One method and path of each kind."""
-        job = f"{self._path}/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
-        verbs = [("POST", f"{job}/{verb}") for verb in ("cancel", "retry", "send", "resolve")]
-        whole = [("GET", self._path), ("POST", self._path), ("GET", job), ("DELETE", job)]
-        return [*whole, ("GET", f"{job}/events"), *verbs]
+    def _routes_of_one(self) -> list[Route]:
+        done = {200: Says("it is done", models.JobAnswer, examples.JOB_ANSWER)}
+        with_body = (404, 408, 409, 413, 415, 422, 503)
+        return [
+            Route(
+                "GET",
+                "jobs/{id}",
+                self._show,
+                "One job with its steps and attempts. `Retry-After` says when asking again may be worth it.",
+                {200: Says("the job", models.JobDetail, examples.JOB_DETAIL)},
+                refuses=(404, 503),
+            ),
+            Route(
+                "DELETE",
+                "jobs/{id}",
+                self._purge,
+                "Delete an ended job with all that belongs to it.",
+                done,
+                refuses=(404, 409, 503),
+            ),
+            Route(
+                "GET",
+                "jobs/{id}/events",
+                self._events,
+                "The log of a job: a page, lines, or server-sent events that go on until the job has ended.",
+                {
+                    200: Says(
+                        "the entries behind the cursor",
+                        models.LogPage,
+                        examples.LOG_PAGE,
+                        ("application/json", "text/event-stream", "application/x-ndjson"),
+                    ),
+                    204: Says("the job has ended, and the reader has all of it"),
+                },
+                query=_EVENTS,
+                headers=(_LAST_EVENT_ID,),
+                refuses=(404, 410, 429, 503),
+                takes_time=takes_time,
+                checks_query=False,
+            ),
+            Route(
+                "POST",
+                "jobs/{id}/cancel",
+                self._cancel,
+                "Cancel a job for good, wherever it is. Asking again is harmless.",
+                {
+                    200: Says("it has ended", models.JobAnswer, examples.JOB_ANSWER),
+                    202: Says(
+                        "it runs, and its worker is told", models.JobAnswer, examples.JOB_CANCEL_REQUESTED
+                    ),
+                },
+                query=(Param("wait", "seconds to wait for its end", least=0, most=_MAX_WAIT_SECONDS),),
+                refuses=(404, 503),
+                takes_time=_waits,
+            ),
+            Route(
+                "POST",
+                "jobs/{id}/retry",
+                self._retry,
+                "Queue a failed or cancelled job again, with its completed steps.",
+                done,
+                refuses=(404, 409, 503),
+            ),
+            Route(
+                "POST",
+                "jobs/{id}/send",
+                self._send,
+                "Send a job a message; it may come before the job waits for it.",
+                done,
+                body=models.Message,
+                body_example=examples.MESSAGE,
+                refuses=with_body,
+                takes_time=_always,
+            ),
+            Route(
+                "POST",
+                "jobs/{id}/resolve",
+                self._resolve,
+                "Decide about a step whose outcome nobody knows.",
+                done,
+                body=models.Decision,
+                body_example=examples.DECISION,
+                refuses=with_body,
+                takes_time=_always,
+            ),
+        ]
 
     # --- the store --------------------------------------------------------------------------------------
 
@@ -117,10 +248,11 @@ class JobsFace:
         """The log of a job, for a call that is held: the store closes after those."""
         if not self._is_open:
             raise NotOpen("the jobs are not open: the app has not started, or has shut down")
-        return self._jobs.job(id).log()
+        return self._redactor.log(self._jobs.job(id).log())
 
     @contextmanager
-    def _store(self) -> Iterator[Jobs]:
+    def store(self) -> Iterator[Jobs]:
+        """The jobs, which are not closed while the block lasts. Raises `NotOpen`."""
         if not self._is_open:
             raise NotOpen("the jobs are not open: the app has not started, or has shut down")
         self._at_work += 1
@@ -133,103 +265,163 @@ class JobsFace:
 
     # --- all jobs ---------------------------------------------------------------------------------------
 
-    async def _list(self, scope: Scope, receive: Receive) -> Answer:
-        query = _query(scope, _FILTERS)
-        limit = whole_number(query, "limit", _LIMIT, least=1, most=_MAX_LIMIT)
-        given = {
-            name: query[name][-1] for name in ("task", "queue", "key", "parent", "before") if name in query
-        }
-        with self._store() as jobs:
+    async def _list(self, request: Request) -> Answer:
+        query = request.query
+        limit = request.number("limit", _LIMIT)
+        given = {name: query[name][-1] for name in ("task", "queue", "key", "parent") if name in query}
+        cursor = request.one("cursor")
+        before = None if cursor is None else read_cursor("jobs", cursor)
+        with self.store() as jobs:
             try:
                 infos = await jobs.find(
-                    **given, status=_statuses(query), label=_label(query), limit=limit + 1
+                    **given,
+                    before=before,
+                    status=query.get("status"),
+                    label=_label(query),
+                    limit=limit + 1,
                 )
-            except UnknownJob as error:
-                raise BadQuery(f"before: {error}; begin at the first page") from None
-        return Answer(200, show_page(infos, limit))
+            except UnknownJob:
+                raise CursorGone(
+                    f"the job {before} of the cursor is not kept any more; begin at the first page"
+                ) from None
+        page = self._page(infos, limit)
+        return Answer(200, page, request.next_link(page["next"]))
 
-    async def _submit(self, scope: Scope, receive: Receive) -> Answer:
-        body = take(await read_object(scope, receive, self._body_limit_bytes), ["task"], ["args", *_OPTIONS])
+    def _page(self, infos: list[JobInfo], limit: int) -> dict[str, Any]:
+        """One page, of jobs that were asked for with one more than `limit`: so `next` is certain."""
+        page = infos[:limit]
+        return {
+            "jobs": [self._redactor.job(list_job(info)) for info in page],
+            "shown": len(page),
+            "next": make_cursor("jobs", page[-1].id) if len(infos) > limit else None,
+        }
+
+    async def _submit(self, request: Request) -> Answer:
+        scope = request.scope
+        body = await read_object(scope, request.receive, self._body_limit_bytes)
+        body = take(body, ["task"], ["args", *_OPTIONS])
         options = _options(body, get_header(list(scope.get("headers", ())), b"idempotency-key"))
-        with self._store() as jobs:
+        with self.store() as jobs:
             task = jobs.task_named(_text(body, "task"))
             answer = await _submit(jobs, task, body.get("args", {}), options)
-            try:
-                shown = show_job(await jobs.job(answer.id).info())
-            except JobError:
-                # It is written down: an error now would make the client submit it again.
-                shown = {"id": answer.id, "task": task.name}
-        root = scope.get("root_path", "")
-        location: Headers = [(b"location", f"{root}{self._path}/{answer.id}".encode())]
-        return Answer(202 if answer.created else 200, shown, location)
+            return await self.submitted(request, jobs, task.name, answer.id, created=answer.created)
+
+    async def submitted(self, request: Request, jobs: Jobs, task: str, id: str, *, created: bool) -> Answer:
+        """What is said of a job that was just submitted: it, and where it is to be looked at."""
+        shown: dict[str, Any]
+        try:
+            shown = self._redactor.job(show_job(await jobs.job(id).info()))
+        except JobError:
+            # It is written down: an error now would make the client submit it again.
+            shown = {"id": id, "task": task}
+        root = request.scope.get("root_path", "")
+        headers: Headers = [(b"location", f"{root}{self._path}/{id}".encode()), (b"retry-after", b"1")]
+        return Answer(202 if created else 200, shown, headers)
 
     # --- one job ----------------------------------------------------------------------------------------
 
-    async def _show(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        with self._store() as jobs:
+    async def _show(self, request: Request) -> Answer:
+        id = request.words["id"]
+        with self.store() as jobs:
             job = jobs.job(id)
-            shown = show_job(await job.info())
-            shown["steps"] = [show_step(step) for step in await job.steps()]
-            shown["attempts"] = [show_attempt(attempt) for attempt in await job.attempts()]
-            shown["undecided_steps"] = await _undecided(jobs, id)
-        return Answer(200, shown)
+            info = await job.info()
+            steps, attempts = await job.steps(), await job.attempts()
+            undecided = await _undecided(jobs, id)
+            place = await job.log().read(0, 0)
+        redactor, task = self._redactor, info.task
+        shown = redactor.job(show_job(info))
+        shown["steps"] = [redactor.step(task, show_step(step)) for step in steps]
+        shown["attempts"] = [redactor.attempt(task, show_attempt(attempt)) for attempt in attempts]
+        shown["undecided_steps"] = undecided
+        shown["log"] = {"first": place.first, "last": place.last}
+        return Answer(200, shown, _poll_hint(info), tagged=True)
 
-    async def _events(self, id: str, scope: Scope, receive: Receive) -> ASGIApp:
-        query = _query(scope, (*PARAMETERS, "cancel_after"))
+    async def _events(self, request: Request) -> ASGIApp:
+        query = read_query(request.scope.get("query_string", b""), _KNOWN_OF_EVENTS)
         cancel_after = whole_number(query, "cancel_after", -1, least=0, most=_MAX_CANCEL_AFTER_SECONDS)
-        with self._store() as jobs:
+        with self.store() as jobs:
+            job = jobs.job(request.words["id"])
             response = LogResponse(
-                jobs.job(id), cancel_after_seconds=None if cancel_after < 0 else cancel_after
+                self._redactor.log(job.log()),
+                cancel_after_seconds=None if cancel_after < 0 else cancel_after,
+                cancel=lambda: job.cancel(StopReason.DISCONNECT),
             )
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            with self._store():
+            if not takes_time(scope):
+                with self.store():
+                    await response(scope, receive, send)
+                return
+            with self._places.take(scope), self.store():
                 await response(scope, receive, send)
 
         return answer
 
-    async def _cancel(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        with self._store() as jobs:
-            outcome = await jobs.job(id).cancel()
-        return Answer(200, {"id": id, "answer": outcome.value})
+    async def _cancel(self, request: Request) -> Answer:
+        id, wait = request.words["id"], request.number("wait", 0)
+        with self.store() as jobs:
+            job = jobs.job(id)
+            outcome = (await job.cancel()).value
+            if outcome == "requested" and wait:
+                try:
+                    ended = await job.wait(wait)
+                    outcome = "cancelled" if ended.status.value == "cancelled" else "already_ended"
+                except TimeoutError:
+                    pass
+        return Answer(202 if outcome == "requested" else 200, {"id": id, "answer": outcome})
 
-    async def _retry(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        with self._store() as jobs:
+    async def _retry(self, request: Request) -> Answer:
+        id = request.words["id"]
+        with self.store() as jobs:
             status = await jobs.job(id).retry()
         if status != "queued":
             return _impossible(id, status, "only a failed or cancelled job can be queued again")
         return Answer(200, {"id": id, "answer": "queued"})
 
-    async def _send(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        body = take(await read_object(scope, receive, self._body_limit_bytes), ["name"], ["data"])
-        name = _text(body, "name")
-        with self._store() as jobs:
+    async def _send(self, request: Request) -> Answer:
+        id = request.words["id"]
+        body = await read_object(request.scope, request.receive, self._body_limit_bytes)
+        name = _text(take(body, ["name"], ["data"]), "name")
+        with self.store() as jobs:
             status = await jobs.job(id).send(name, body.get("data"))
         if status.final:
             return _impossible(id, status, "a job that has ended takes no messages")
         return Answer(200, {"id": id, "answer": "sent"})
 
-    async def _resolve(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        body = await read_object(scope, receive, self._body_limit_bytes)
+    async def _resolve(self, request: Request) -> Answer:
+        id = request.words["id"]
+        body = await read_object(request.scope, request.receive, self._body_limit_bytes)
         body = take(body, ["step"], ["happened", "value", "error"])
         step, decision = _text(body, "step"), _decision(body)
-        with self._store() as jobs:
+        with self.store() as jobs:
             job = jobs.job(id)
             undecided = await _undecided(jobs, id)
             if step not in undecided:
                 which = ", ".join(undecided) or "none"
                 return _impossible(
-                    id, await job.status(), f"it asks for no decision about {step!r}, but: {which}"
+                    id, await job.status(), f"it asks for no decision about {step[:200]!r}, but: {which}"
                 )
             await job.resolve(step, **decision)
         return Answer(200, {"id": id, "answer": "resolved"})
 
-    async def _purge(self, id: str, scope: Scope, receive: Receive) -> Answer:
-        with self._store() as jobs:
+    async def _purge(self, request: Request) -> Answer:
+        id = request.words["id"]
+        with self.store() as jobs:
             status = await jobs.job(id).purge()
         if not status.final:
             return _impossible(id, status, "only an ended job can be purged; cancel it first")
         return Answer(200, {"id": id, "answer": "purged"})
+
+
+def _poll_hint(info: JobInfo) -> Headers:
+    """When asking again may bring news, while the job has not ended: a scheduled one is not looked at every second."""
+    if info.status.final:
+        return []
+    seconds = 1
+    if info.status == "scheduled" and info.due_at is not None:
+        # Of two clocks, the store's and ours: a hint, and bounded.
+        seconds = math.ceil(min(max(info.due_at - time.time(), 1), _MAX_POLL_SECONDS))
+    return [(b"retry-after", str(seconds).encode())]
 
 
 async def _submit(jobs: Jobs, task: Task[..., Any], args: Any, options: Mapping[str, Any]) -> Submitted:
@@ -246,27 +438,10 @@ async def _undecided(jobs: Jobs, id: str) -> list[str]:
 
 
 def _impossible(id: str, status: str, why: str) -> Answer:
-    return Answer(409, {"detail": f"job {id} is {status}: {why}", "id": id, "status": status})
+    return problem(409, f"job {id} is {status}: {why}", id=id, job_status=status)
 
 
 # --- what clients give ----------------------------------------------------------------------------------
-
-
-def _query(scope: Scope, known: tuple[str, ...]) -> dict[str, list[str]]:
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-    for name, values in query.items():
-        if name not in known:
-            raise BadQuery(f"unknown parameter {name[:100]!r}; use {', '.join(known)}")
-        if not all(values):
-            raise BadQuery(f"{name} is empty")
-    return query
-
-
-def _statuses(query: Mapping[str, list[str]]) -> list[str] | None:
-    for value in query.get("status", ()):
-        if value not in STATUSES:
-            raise BadQuery(f"unknown status {value!r}; use {', '.join(STATUSES)}")
-    return query.get("status")
 
 
 def _label(query: Mapping[str, list[str]]) -> tuple[str, str] | None:

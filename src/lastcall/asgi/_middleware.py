@@ -14,11 +14,12 @@ from .._core._scope import Shutdown
 from .._core._state import Kind, ManagerState
 from ..exceptions import InvalidPlan, NotOpen
 from ..streams._streams import Streams
+from ._access import Access, Allow, access_of
 from ._answers import refuse_http, refuse_websocket
 from ._background import log_leftovers, make_background_group
 from ._calls import CallOptions, call_name, current_call
 from ._durable_streams import DurableStreams
-from ._face import Allow, Face
+from ._face import Face
 from ._http import HttpCall
 from ._lifespan import Lifespan
 from ._log_readers import Readers
@@ -44,15 +45,15 @@ class Lastcall:
     `stream_grace_seconds` (5): event streams and WebSockets end this long after the drain began;
     other calls have the plan's whole drain.
     `retry_after_seconds` (5): what refused calls are told.
-    `allow`: a function of the ASGI scope, sync or async; True lets the client see and cancel tasks and jobs.
+    `allow`: a function of the ASGI scope, sync or async; True lets the client see and cancel tasks and jobs. Or an
+    `Access`, which can also make the pages read-only, hide what must not be seen, and limit the readers.
     `jobs`: durable jobs, opened before the app's startup, closed after all work, and shown below `prefix`. No worker
     runs by itself: put `async with jobs.worker(concurrency=...)` into the app's lifespan, or start `lastcall worker`.
     `streams`: free-standing streams (`Streams()` in memory, `jobs.streams` in the jobs' store), which clients write and
     read below `prefix` by the Durable Streams protocol. The logs of jobs are read so in any case.
 
     `metrics`: what answers PREFIX/metrics, also in the drain: `lastcall.prometheus.Metrics(manager, jobs=jobs)`.
-
-    `dashboard`: what answers PREFIX/: `lastcall.dashboard.Dashboard()`.
+    `dashboard`: what answers PREFIX/ and PREFIX/assets/NAME: `lastcall.dashboard.Dashboard()`.
 
     Raises `ValueError` for a prefix that is no path, `InvalidPlan` for negative or NaN seconds.
     Frameworks have an `install` of their own, which also tracks their BackgroundTasks:
@@ -69,7 +70,7 @@ class Lastcall:
         prefix: str = "/lastcall",
         stream_grace_seconds: float = 5.0,
         retry_after_seconds: int = 5,
-        allow: Allow | None = None,
+        allow: Allow | Access | None = None,
         jobs: Jobs | None = None,
         streams: Streams | DurableStreams | None = None,
         metrics: ASGIApp | None = None,
@@ -84,7 +85,8 @@ class Lastcall:
                 f"Lastcall(retry_after_seconds) must be whole seconds, got {retry_after_seconds!r}"
             )
         self._options = CallOptions(grace, int(retry_after_seconds))
-        self.face = Face(manager, prefix, int(retry_after_seconds), allow, jobs, streams, metrics, dashboard)
+        access = access_of(allow)
+        self.face = Face(manager, prefix, int(retry_after_seconds), access, jobs, streams, metrics, dashboard)
         self._around = around
         self._background: TaskGroup | None = None
         self._background_roster: Roster | None = None

@@ -28,7 +28,7 @@ def find_lastcall(app: object) -> Found | None:
     face = middleware.face
     return Found(
         middleware.manager,
-        face._prefix,
+        face.prefix,
         None if face.jobs is None else face.jobs._jobs,
     )
 

@@ -48,4 +48,5 @@ from ._state import StepStatus as StepStatus
 from ._stepping import CurrentStep as CurrentStep
 from ._stepping import current_step as current_step
 from ._stream import OutStream as OutStream
+from ._timetable import Schedule as Schedule
 from ._worker import Worker as Worker

@@ -36,6 +36,7 @@ from ._scheduler import Cron, crons_of
 from ._settings import Backoff, Rate, Run, Settings, is_unicode, seconds, shown, text, whole
 from ._state import JobStatus
 from ._streams import EngineStreams
+from ._timetable import Schedule, timetable
 from ._worker import Worker
 
 P = ParamSpec("P")
@@ -306,6 +307,10 @@ class Jobs:
         """Counts by queue and status, the workers, the schedules."""
         engine = await self._client.ready()
         return await engine.overview()
+
+    async def schedules(self) -> list[Schedule]:
+        """The schedules of the store and of the tasks declared here, by their next tick."""
+        return timetable(await self.overview(), self._tasks.values())
 
     # --- running ---------------------------------------------------------------------------------------
 
