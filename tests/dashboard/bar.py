@@ -1,8 +1,8 @@
 """A service with something of everything, for a browser to look at: `uvicorn tests.dashboard.bar:app`, in a folder of its own.
 
-    POST /order/{task}?args=JSON&key=...    submit a job; answers its id
-    POST /tasks/{count}                     so many tasks that wait for the shutdown
-    POST /say/{word}                        lets the streams that wait for a word go on
+POST /order/{task}?args=JSON&key=...    submit a job; answers its id
+POST /tasks/{count}                     so many tasks that wait for the shutdown
+POST /say/{word}                        lets the streams that wait for a word go on
 """
 
 from __future__ import annotations

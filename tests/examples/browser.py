@@ -27,11 +27,15 @@ def find_browser() -> str | None:
 
 
 class Page:
-    """One page. `value` gives what a JavaScript expression comes to, as JSON has it."""
+    """One page. `value` gives what a JavaScript expression comes to, as JSON has it.
+
+    `events`: what the browser told by itself, as far as it has been read; `Runtime.enable` and others make it tell.
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._count = 0
+        self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         self._count += 1
@@ -41,6 +45,8 @@ class Page:
             if told.get("id") == self._count:
                 assert "error" not in told, told
                 return dict(told["result"])
+            if "method" in told:
+                self.events.append(told)
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
