@@ -7,6 +7,7 @@ from .chart import svg
 from .fleet import main as fleet
 from .jobs.main import COMMANDS
 from .jobs.main import run as run_command
+from .postgres import main as postgres
 from .report import table, write_json
 from .runner import FULL, QUICK, SECTIONS, run
 from .streams import main as streams
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
                 *COMMANDS.items(),
                 (streams.COMMAND, streams.WHAT),
                 (fleet.COMMAND, fleet.WHAT),
+                (postgres.COMMAND, postgres.WHAT),
             ]
         ),
     )
@@ -50,6 +52,8 @@ def main() -> int:
         return streams.run(sys.argv[2:])
     if sys.argv[1:2] == [fleet.COMMAND]:
         return fleet.run(sys.argv[2:])
+    if sys.argv[1:2] == [postgres.COMMAND]:
+        return postgres.run(sys.argv[2:])
     arguments = parser().parse_args()
     for section in arguments.section:
         if section not in SECTIONS:

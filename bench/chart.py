@@ -16,7 +16,7 @@ OURS, OTHERS, FLOOR_LINE = "#0b6e4f", "#9aa5b1", "#c0392b"
 STYLE = "text{font:12px sans-serif;fill:#1f2933}.title{font-weight:bold}"
 
 
-def _text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
+def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
     return f'<text x="{x:.0f}" y="{y:.0f}" class="{kind}" text-anchor="{anchor}">{escape(content)}</text>'
 
 
@@ -25,16 +25,16 @@ def _block(title: str, rows: Sequence[Row], top: float) -> list[str]:
     most = max(1.0, *(row.ratio_median or 0.0 for row in rows))
     scale = (WIDTH - LABEL_WIDTH - 70) / most
     bottom = top + LINE_HEIGHT * len(rows)
-    parts = [_text(10, top - 8, title, "title")]
+    parts = [text(10, top - 8, title, "title")]
     for number, row in enumerate(rows):
         ratio = row.ratio_median or 0.0
         y = top + number * LINE_HEIGHT
         colour = OURS if row.ours else OTHERS
-        parts.append(_text(LABEL_WIDTH - 8, y + 12, row.contender, anchor="end"))
+        parts.append(text(LABEL_WIDTH - 8, y + 12, row.contender, anchor="end"))
         parts.append(
             f'<rect x="{LABEL_WIDTH}" y="{y:.0f}" width="{ratio * scale:.1f}" height="{BAR_HEIGHT}" fill="{colour}"/>'
         )
-        parts.append(_text(LABEL_WIDTH + ratio * scale + 6, y + 12, f"{ratio:.2f}×"))
+        parts.append(text(LABEL_WIDTH + ratio * scale + 6, y + 12, f"{ratio:.2f}×"))
     x = LABEL_WIDTH + scale
     parts.append(
         f'<line x1="{x:.1f}" y1="{top - 4:.0f}" x2="{x:.1f}" y2="{bottom:.0f}" '

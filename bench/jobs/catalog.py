@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..postgres.server import problem as no_postgres
 from .install_peers import installed, interpreter
 
 FULL_FSYNC = "fsync per commit"
@@ -42,6 +43,8 @@ class Setting:
 
     def problem(self, peers: Path | None) -> str:
         """Why it cannot be measured; empty if it can."""
+        if self.store == "postgres" and (why := no_postgres()):
+            return why
         if self.ours:
             return ""
         for needed in (self.peer, "redis") if self.needs_redis else (self.peer,):

@@ -18,6 +18,7 @@ from typing import Any
 from ..child import resident_bytes
 from . import program_floor, sqlite_floor
 from .marks import FOLDER_VARIABLE, folder, read_marks
+from .peers.base import URL_VARIABLE
 from .workers import ROOT, last_line
 
 TIMEOUT_SECONDS = 900
@@ -28,14 +29,14 @@ class ChildFailed(Exception):
     """A measuring process ended badly; the message is the last line it wrote."""
 
 
-def measure(name: str, **order: object) -> Any:
-    """Run one of `MEASURES` in a fresh process and a fresh folder."""
+def measure(name: str, *, url: str = "", **order: object) -> Any:
+    """Run one of `MEASURES` in a fresh process and a fresh folder. `url`: of a server, for those who are to use one."""
     with tempfile.TemporaryDirectory(prefix="bench-jobs-") as place:
         path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
         try:
             done = subprocess.run(
                 [sys.executable, "-m", __name__, name, json.dumps(order)],
-                env=os.environ | {FOLDER_VARIABLE: place, "PYTHONPATH": path},
+                env=os.environ | {FOLDER_VARIABLE: place, URL_VARIABLE: url, "PYTHONPATH": path},
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT_SECONDS,

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from .catalog import Setting
 from .marks import Line, read_ledger
-from .redis_server import RedisServer
 from .report import aligned, headline, problems, progress
 from .run import ours_problem
+from .servers import Servers
 from .verdict import Facts, Reading, read
 from .workers import ContenderFailed, Place, Worker, submit
 
@@ -100,7 +100,7 @@ def scenarios(
 
 
 def run_all(
-    listed: Sequence[Scenario], peers: Path | None, redis: RedisServer | None, *, parallel: int
+    listed: Sequence[Scenario], peers: Path | None, servers: Servers, *, parallel: int
 ) -> list[Outcome]:
     """All of them, `parallel` side by side, in the order given."""
     stopping = threading.Event()
@@ -110,7 +110,7 @@ def run_all(
         # Workers that all boot at once would measure each other's imports.
         with one_at_a_time:
             time.sleep(scenario.timing.between_starts_seconds)
-        return Play(scenario, peers, redis, stopping).outcome()
+        return Play(scenario, peers, servers, stopping).outcome()
 
     with ThreadPoolExecutor(max_workers=parallel) as pool:
         try:
@@ -125,12 +125,12 @@ class Play:
     """One scenario, from its first process to its last."""
 
     def __init__(
-        self, scenario: Scenario, peers: Path | None, redis: RedisServer | None, stopping: threading.Event
+        self, scenario: Scenario, peers: Path | None, servers: Servers, stopping: threading.Event
     ) -> None:
         self.scenario = scenario
         self.timing = scenario.timing
         self.peers = peers
-        self.redis = redis
+        self.servers = servers
         self.stopping = stopping
         self.workers: list[Worker] = []
 
@@ -148,8 +148,7 @@ class Play:
             return Outcome(*named, problem=problem)
         progress(f"deploy      {self.scenario.name}")
         with tempfile.TemporaryDirectory(prefix="bench-deploy-") as folder:
-            redis = self.redis.new_url() if setting.needs_redis and self.redis is not None else ""
-            self.place = Place(Path(folder), redis)
+            self.place = Place(Path(folder), self.servers.new_url(setting))
             try:
                 exit_seconds, reading = self.play()
             except ContenderFailed as error:

@@ -26,6 +26,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "taskiq": ("taskiq==0.13.0", "taskiq-redis==1.2.4"),
     "celery": ("celery[redis]==5.7.0",),
     "rq": ("rq==3.0.0", "redis==8.1.0"),
+    "pgqueuer": ("pgqueuer[asyncpg]==1.6.0", "asyncpg==0.32.0", "uvloop==0.23.0"),
+    "procrastinate": ("procrastinate==3.10.0", "psycopg[binary,pool]==3.3.9"),
 }
 """What pip is asked for, by the name of the folder."""
 

@@ -15,9 +15,15 @@ from .workers import ContenderFailed, Worker, submit, wait_until
 
 BOOT_SECONDS = 60
 END_SECONDS = 60
-FLOOR_NAME = "insert and commit"
-MEDIAN_GOAL = Goal("≤ 2 ms", value_at_most=2.0)
-TAIL_GOAL = Goal("≤ 6 ms", value_at_most=6.0)
+
+
+class Beside(NamedTuple):
+    """What the waits are compared with: seconds of each commit at the same pace, and the goals for p50 and p99."""
+
+    section: str
+    floor_name: str
+    floor: Callable[[Run], list[float]]
+    goals: tuple[Goal, Goal]
 
 
 class Waits(NamedTuple):
@@ -27,33 +33,49 @@ class Waits(NamedTuple):
     values: list[list[float]]
 
 
-def rows(run: Run) -> list[Row]:
+def sqlite_floor(run: Run) -> list[float]:
+    taken: list[float] = measure("commits", count=run.sizes.paced, per_second=run.sizes.per_second)
+    return taken
+
+
+SQLITE = Beside(
+    "latency",
+    "insert and commit",
+    sqlite_floor,
+    (Goal("≤ 2 ms", value_at_most=2.0), Goal("≤ 6 ms", value_at_most=6.0)),
+)
+
+
+def rows(run: Run, beside: Beside = SQLITE) -> list[Row]:
     pace = f"at {run.sizes.per_second:.0f}/s"
     blocks = (
-        Block("latency", f"Submit to start {pace}, p50", "ms"),
-        Block("latency", f"Submit to start {pace}, p99", "ms"),
+        Block(beside.section, f"Submit to start {pace}, p50", "ms"),
+        Block(beside.section, f"Submit to start {pace}, p99", "ms"),
     )
     for setting in run.settings:
-        if setting.ours:
-            contender(run, setting, f"{OURS}, one process", one_process, blocks)
-            contender(run, setting, f"{OURS}, two processes", two_processes, blocks)
+        if setting.name == OURS:
+            contender(run, setting, f"{OURS}, one process", one_process, blocks, beside)
+            contender(run, setting, f"{OURS}, two processes", two_processes, blocks, beside)
         else:
-            contender(run, setting, setting.name, two_processes, blocks)
+            contender(run, setting, setting.name, two_processes, blocks, beside)
     return [row for block in blocks for row in block.rows]
 
 
 Blocks = tuple[Block, Block]
 
 
+Measured = Callable[[Run, Setting, Beside], Waits]
+
+
 def contender(
-    run: Run, setting: Setting, name: str, measured: Callable[[Run, Setting], Waits], blocks: Blocks
+    run: Run, setting: Setting, name: str, measured: Measured, blocks: Blocks, beside: Beside
 ) -> None:
     problem = run.problem(setting)
     failed = False
     if not problem:
         progress(f"latency     {name}")
         try:
-            add(run, setting, name, measured(run, setting), blocks)
+            add(run, setting, name, measured(run, setting, beside), blocks, beside)
             return
         except PROBLEMS as error:
             problem, failed = str(error), True
@@ -61,20 +83,16 @@ def contender(
         block.add_problem(name, problem, failed=failed, ours=setting.ours)
 
 
-def floor(run: Run) -> list[float]:
-    taken: list[float] = measure("commits", count=run.sizes.paced, per_second=run.sizes.per_second)
-    return taken
-
-
-def one_process(run: Run, setting: Setting) -> Waits:
+def one_process(run: Run, setting: Setting, beside: Beside) -> Waits:
     waits = Waits([], [])
+    order = {"count": run.sizes.paced, "per_second": run.sizes.per_second}
     for _ in range(run.sizes.paced_rounds):
-        waits.floors.append(floor(run))
-        waits.values.append(measure("ours_start", count=run.sizes.paced, per_second=run.sizes.per_second))
+        waits.floors.append(beside.floor(run))
+        waits.values.append(measure("ours_start", url=run.servers.new_url(setting), **order))
     return waits
 
 
-def two_processes(run: Run, setting: Setting) -> Waits:
+def two_processes(run: Run, setting: Setting, beside: Beside) -> Waits:
     """Submitted by one process and run by another one that is awake."""
     count = run.sizes.paced
     waits = Waits([], [])
@@ -86,7 +104,7 @@ def two_processes(run: Run, setting: Setting) -> Waits:
             if not count_marks(place.folder):
                 raise ContenderFailed(f"no job has run; {worker.why()}")
             for number in range(run.sizes.paced_rounds):
-                waits.floors.append(floor(run))
+                waits.floors.append(beside.floor(run))
                 submit(setting, run.peers, place, "pace", count, run.sizes.per_second)
                 expected = 1 + (number + 1) * count
                 wait_until(lambda: count_marks(place.folder) >= expected or worker.ended, END_SECONDS)  # noqa: B023
@@ -104,10 +122,10 @@ def percentile(seconds: list[float], percent: int) -> float:
     return quantiles(seconds, n=100, method="inclusive")[percent - 1] * 1e3
 
 
-def add(run: Run, setting: Setting, name: str, waits: Waits, blocks: Blocks) -> None:
+def add(run: Run, setting: Setting, name: str, waits: Waits, blocks: Blocks, beside: Beside) -> None:
     """The middle by rounds; the tail of all rounds together, because a round is too short to have one."""
     fields: dict[str, Any] = {
-        "floor_name": FLOOR_NAME,
+        "floor_name": beside.floor_name,
         "durability": setting.durability,
         "count": run.sizes.paced * run.sizes.paced_rounds,
         "ours": setting.ours,
@@ -118,13 +136,13 @@ def add(run: Run, setting: Setting, name: str, waits: Waits, blocks: Blocks) -> 
         name,
         [percentile(each, 50) for each in waits.floors],
         [percentile(each, 50) for each in waits.values],
-        goal=MEDIAN_GOAL if setting.ours else None,
+        goal=beside.goals[0] if setting.ours else None,
         **fields,
     )
     tail.add(
         name,
         [percentile(list(chain(*waits.floors)), 99)],
         [percentile(list(chain(*waits.values)), 99)],
-        goal=TAIL_GOAL if setting.ours else None,
+        goal=beside.goals[1] if setting.ours else None,
         **fields,
     )

@@ -7,17 +7,15 @@ measured.
 import argparse
 import signal
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from . import deploy, latency, memory, million, throughput
 from .catalog import DEPLOY, SPEED, Setting, named
-from .install_peers import installed, interpreter
-from .redis_server import RedisServer
 from .report import progress, tables, write_json
 from .rows import Row
 from .run import FULL, QUICK, Run
+from .servers import opened
 
 SECTIONS = {
     "throughput": throughput.rows,
@@ -50,15 +48,6 @@ def parser(command: str, settings: tuple[Setting, ...]) -> argparse.ArgumentPars
     return made
 
 
-def open_redis(peers: Path | None, settings: Sequence[Setting]) -> RedisServer | nullcontext[None]:
-    """A server if somebody needs one and one is installed."""
-    if peers is None or not installed(peers, "redis"):
-        return nullcontext()
-    if not any(setting.needs_redis and not setting.problem(peers) for setting in settings):
-        return nullcontext()
-    return RedisServer(interpreter(peers, "redis").with_name("redis-server"))
-
-
 def run_jobs(arguments: Sequence[str]) -> int:
     made = parser("jobs", SPEED)
     made.add_argument(
@@ -79,8 +68,8 @@ def run_jobs(arguments: Sequence[str]) -> int:
             made.error("--jobs must be at least 1")
         sizes = replace(sizes, jobs=given.jobs)
     rows: list[Row] = []
-    with open_redis(given.peers, settings) as redis:
-        run = Run(sizes, given.peers, settings, redis)
+    with opened(given.peers, settings) as servers:
+        run = Run(sizes, given.peers, settings, servers)
         for section, measure in SECTIONS.items():
             if not given.section or section in given.section:
                 rows += measure(run)
@@ -116,8 +105,8 @@ def run_deploy(arguments: Sequence[str]) -> int:
     scenarios = deploy.scenarios(
         settings, given.signal or deploy.SIGNALS, given.variant or deploy.VARIANTS, timing
     )
-    with open_redis(given.peers, settings) as redis:
-        found = deploy.run_all(scenarios, given.peers, redis, parallel=given.parallel)
+    with opened(given.peers, settings) as servers:
+        found = deploy.run_all(scenarios, given.peers, servers, parallel=given.parallel)
     print(deploy.table(found))
     if given.json:
         write_json(given.json, found)

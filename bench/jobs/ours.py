@@ -6,6 +6,7 @@ below. The database is a file in the measurement's folder.
 
 import asyncio
 import gc
+import importlib
 import os
 import time
 from pathlib import Path
@@ -18,11 +19,11 @@ from lastcall.jobs._rows import AttemptEnd, ClaimRequest, HandedOver, NewJob, Wo
 
 from ..child import resident_bytes
 from .marks import folder, mark, note
-from .peers.base import database_path, start_step, step_count, step_seconds, told
+from .peers.base import database_path, option, start_step, step_count, step_seconds, store_url, told
 from .program_floor import submit_all
 from .sqlite_floor import Queue, file_bytes
 
-jobs = Jobs(f"sqlite:///{database_path()}")
+jobs = Jobs(store_url())
 LONG_SECONDS = 3600.0
 WARM_ROUNDS = 2
 DONE_PAUSE_SECONDS = 0.002
@@ -98,11 +99,20 @@ class Ours:
     async def submit(self, number: int, sent: float) -> None:
         await noop.submit(number, sent)
 
+    async def fill(self, first: int, count: int) -> None:
+        await jobs.submit_many([noop.call(number, 0.0) for number in range(first, first + count)])
+
     async def submit_long(self) -> None:
         await long.submit()
 
     def work(self) -> None:
-        run(work_until_stopped())
+        run(work_until_stopped(), loop_factory=loop_factory())
+
+
+def loop_factory() -> Any:
+    if not option("uvloop", False):
+        return None
+    return importlib.import_module("uvloop").new_event_loop
 
 
 async def work_until_stopped() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from .catalog import OURS, Setting
 from .child import ChildFailed, measure
 from .install_peers import interpreter
-from .redis_server import RedisServer
+from .servers import Servers
 from .workers import ROOT, ContenderFailed, Place, last_line
 
 FLOOR_TIMEOUT_SECONDS = 300
@@ -64,7 +64,7 @@ class Run:
     sizes: Sizes
     peers: Path | None
     settings: tuple[Setting, ...]
-    redis: RedisServer | None
+    servers: Servers
 
     @property
     def with_ours(self) -> bool:
@@ -79,21 +79,20 @@ class Run:
 
     @contextmanager
     def place(self, setting: Setting) -> Iterator[Place]:
-        """A fresh folder, and a fresh database for those on Redis."""
+        """A fresh folder, and a fresh database for those on a server."""
         with tempfile.TemporaryDirectory(prefix="bench-jobs-") as folder:
-            redis = self.redis.new_url() if setting.needs_redis and self.redis is not None else ""
-            yield Place(Path(folder), redis)
+            yield Place(Path(folder), self.servers.new_url(setting))
 
     def store_floor(self, setting: Setting) -> dict[str, float]:
         """What the bare store does, now: submits and processed jobs per second."""
         count = min(self.sizes.floor_jobs, self.sizes.jobs)
-        if not setting.needs_redis:
+        if setting.store == "sqlite":
             floor: dict[str, float] = measure("one_commit", count=count)
             return floor
-        assert self.peers is not None and self.redis is not None
+        assert self.peers is not None
         done = subprocess.run(
             [str(interpreter(self.peers, "redis")), "-m", "bench.jobs.redis_floor"]
-            + [self.redis.new_url(), str(count)],
+            + [self.servers.new_url(setting), str(count)],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -16,7 +16,7 @@ from typing import Any
 
 from .catalog import Setting
 from .marks import FOLDER_VARIABLE
-from .peers.base import OPTIONS_VARIABLE, REDIS_VARIABLE, WORKER_VARIABLE
+from .peers.base import OPTIONS_VARIABLE, URL_VARIABLE, WORKER_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBMIT_TIMEOUT_SECONDS = 180
@@ -29,10 +29,10 @@ class ContenderFailed(Exception):
 
 @dataclass
 class Place:
-    """Where one measurement happens: a folder and, for those on Redis, a database of its own."""
+    """Where one measurement happens: a folder and, for those on a server, a database of its own."""
 
     folder: Path
-    redis: str = ""
+    url: str = ""
 
     def environment(self, setting: Setting, extra: dict[str, str]) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT), str(ROOT / "src")] if setting.ours else [str(ROOT)])
@@ -40,7 +40,7 @@ class Place:
         return kept | {
             "PYTHONPATH": path,
             FOLDER_VARIABLE: str(self.folder),
-            REDIS_VARIABLE: self.redis,
+            URL_VARIABLE: self.url,
             OPTIONS_VARIABLE: json.dumps(setting.options),
             **({"REMAP_SIGTERM": "SIGQUIT"} if setting.options.get("remap") else {}),
             **extra,

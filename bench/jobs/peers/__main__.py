@@ -13,6 +13,8 @@ from typing import Any
 
 from .base import Peer
 
+FILL_AT_ONCE = 1000
+
 
 async def enqueue(peer: Peer, count: int) -> dict[str, Any]:
     """One after another, each waited for."""
@@ -39,6 +41,22 @@ async def pace(peer: Peer, count: int, per_second: float) -> dict[str, Any]:
     return {"late": late}
 
 
+async def fill(peer: Peer, count: int, at_once: int) -> dict[str, Any]:
+    """By the many, where the library can."""
+    await peer.open()
+    began = time.perf_counter()
+    for first in range(0, count, at_once):
+        here = min(at_once, count - first)
+        if hasattr(peer, "fill"):
+            await peer.fill(first, here)
+        else:
+            for number in range(first, first + here):
+                await peer.submit(number, 0.0)
+    seconds = time.perf_counter() - began
+    await peer.close()
+    return {"rate": count / seconds}
+
+
 async def submit_long(peer: Peer) -> dict[str, Any]:
     """The job of the deploy test."""
     await peer.open()
@@ -55,6 +73,8 @@ def main() -> None:
         return
     if verb == "enqueue":
         answer = asyncio.run(enqueue(peer, int(numbers[0])))
+    elif verb == "fill":
+        answer = asyncio.run(fill(peer, int(numbers[0]), int((numbers[1:] or [FILL_AT_ONCE])[0])))
     elif verb == "pace":
         answer = asyncio.run(pace(peer, int(numbers[0]), float(numbers[1])))
     elif verb == "long":

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from ..marks import folder, note
 
-REDIS_VARIABLE = "BENCH_REDIS"
+URL_VARIABLE = "BENCH_URL"
 OPTIONS_VARIABLE = "BENCH_OPTIONS"
 WORKER_VARIABLE = "BENCH_WORKER"
 
@@ -27,6 +27,9 @@ class Peer(Protocol):
     async def submit(self, number: int, sent: float) -> None:
         """A job that does nothing. Returns when the library says that it is accepted."""
 
+    async def fill(self, first: int, count: int) -> None:
+        """As many, numbered from `first`, in whatever way the library has for many. Only where it has one."""
+
     async def submit_long(self) -> None:
         """A job of many steps: `long_steps`."""
 
@@ -39,8 +42,9 @@ def option(name: str, default: Any = None) -> Any:
     return json.loads(os.environ.get(OPTIONS_VARIABLE, "{}")).get(name, default)
 
 
-def redis_url() -> str:
-    return os.environ[REDIS_VARIABLE]
+def store_url() -> str:
+    """Where the server is, or a file in the measurement's folder for those who need none."""
+    return os.environ.get(URL_VARIABLE) or f"sqlite:///{database_path()}"
 
 
 def database_path() -> Path:

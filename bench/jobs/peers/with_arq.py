@@ -6,10 +6,10 @@ from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
 
 from ..marks import mark
-from .base import become, redis_url
+from .base import become, store_url
 from .long_async import long_steps
 
-REDIS = RedisSettings.from_dsn(redis_url())
+REDIS = RedisSettings.from_dsn(store_url())
 
 
 async def noop(context: Any, number: int, sent: float) -> int:

@@ -3,9 +3,9 @@
 from celery import Celery
 
 from ..marks import mark
-from .base import become, long_steps, option, redis_url
+from .base import become, long_steps, option, store_url
 
-app = Celery("bench", broker=redis_url(), backend=redis_url())
+app = Celery("bench", broker=store_url(), backend=store_url())
 app.conf.update(
     task_acks_late=True,
     broker_connection_retry_on_startup=True,

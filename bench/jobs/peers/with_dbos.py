@@ -1,4 +1,4 @@
-"""DBOS on SQLite: workflows whose steps are recorded; a worker goes on with what its own name has left behind."""
+"""DBOS on SQLite or PostgreSQL: workflows with recorded steps; a worker goes on with what its own name has left."""
 
 import asyncio
 import signal
@@ -8,10 +8,10 @@ import types
 from dbos import DBOS, DBOSClient, DBOSConfig
 
 from ..marks import mark
-from .base import blocking_step, database_path, long_steps, option, worker_name
+from .base import blocking_step, database_path, long_steps, option, store_url, worker_name
 
 QUEUE = "bench"
-URL = f"sqlite:///{database_path()}"
+URL = store_url().replace("postgresql://", "postgresql+psycopg://")
 
 
 @DBOS.workflow()
@@ -51,7 +51,7 @@ class Dbos:
     client: DBOSClient
 
     async def open(self) -> None:
-        if not database_path().exists():  # a client makes no tables
+        if not URL.startswith("sqlite") or not database_path().exists():  # a client makes no tables
             await asyncio.to_thread(make_tables)
         self.client = DBOSClient(system_database_url=URL)
 

@@ -3,12 +3,12 @@
 from huey import RedisHuey, SqliteHuey
 
 from ..marks import mark
-from .base import become, database_path, long_steps, option, redis_url
+from .base import become, database_path, long_steps, option, store_url
 
 if option("storage") == "sqlite":
     huey = SqliteHuey(filename=str(database_path()))
 else:
-    huey = RedisHuey(url=redis_url())
+    huey = RedisHuey(url=store_url())
 
 noop = huey.task()(mark)
 long = huey.task()(long_steps)

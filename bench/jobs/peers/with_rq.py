@@ -4,9 +4,9 @@ from redis import Redis
 from rq import Queue, Retry
 
 from ..marks import mark
-from .base import become, long_steps, option, redis_url
+from .base import become, long_steps, option, store_url
 
-queue = Queue(connection=Redis.from_url(redis_url()))
+queue = Queue(connection=Redis.from_url(store_url()))
 
 
 def noop(number: int, sent: float) -> int:
@@ -33,7 +33,7 @@ class Rq:
 
     def work(self) -> None:
         kind = ["--worker-class", "rq.SimpleWorker"] if option("simple") else []
-        become("rq", "worker", "--url", redis_url(), "--quiet", *kind)
+        become("rq", "worker", "--url", store_url(), "--quiet", *kind)
 
 
 peer = Rq()

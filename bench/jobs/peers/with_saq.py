@@ -5,10 +5,10 @@ from typing import Any
 from saq import Queue
 
 from ..marks import mark
-from .base import become, option, redis_url
+from .base import become, option, store_url
 from .long_async import long_steps
 
-queue = Queue.from_url(redis_url())
+queue = Queue.from_url(store_url())
 
 
 async def noop(context: Any, *, number: int, sent: float) -> int:

@@ -3,11 +3,11 @@
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from ..marks import mark
-from .base import become, option, redis_url
+from .base import become, option, store_url
 from .long_async import long_steps
 
-results: RedisAsyncResultBackend[int] = RedisAsyncResultBackend(redis_url(), result_ex_time=600)
-broker = RedisStreamBroker(redis_url(), idle_timeout=option("idle", 600) * 1000).with_result_backend(results)
+results: RedisAsyncResultBackend[int] = RedisAsyncResultBackend(store_url(), result_ex_time=600)
+broker = RedisStreamBroker(store_url(), idle_timeout=option("idle", 600) * 1000).with_result_backend(results)
 
 
 @broker.task
