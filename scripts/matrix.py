@@ -3,9 +3,13 @@
     python scripts/matrix.py [--only 3.12] [--all] [-- pytest arguments]
 
 It is what `make test` calls, with the Python of the project's own environment (`.venv`); the other versions
-get environments beside it (`.venv-3.12`). The full suite runs on the version at hand; the others leave out
-the tests with real servers and the measurements, unless `--all` asks for them. A version that is not found
-is named. The real servers arrange their own runs, and go alone: they measure how soon an application
+get environments beside it (`.venv-3.12`). A version that is not found is named.
+
+Everything runs once, on the version at hand, on asyncio's loop and uvloop. The others run what may depend on the
+interpreter, on the loops that are new with them, and leave out what talks to other programs and what measures.
+`--all` runs all of it everywhere, and whole matrices where otherwise a fixed part of them is taken.
+
+The real servers arrange their own runs, and go alone: they measure how soon an application
 hears of its stop, and a machine full of other tests would be what they measure.
 With pytest arguments there is one plain run per version, with just these.
 """
@@ -27,7 +31,24 @@ from interpreters import Interpreter, series_of
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = ("3.11", "3.12", "3.13", "3.14")  # named when missing
 NEWER = ("3.15", "3.16", "3.17", "3.18")  # run when found
-MAIN_ONLY = "not server and not bench"
+# What other versions leave out: other programs and libraries are the same ones, and so are texts and figures.
+ONCE = (
+    "tests/agents/libraries",
+    "tests/bench",
+    "tests/cli",
+    "tests/dashboard",
+    "tests/demo",
+    "tests/dispatch",
+    "tests/docs",
+    "tests/engines/postgres",
+    "tests/examples",
+    "tests/fleet",
+    "tests/frame",
+    "tests/observing",
+)
+ONCE_MARKS = "not server and not bench"
+# Eager tasks came with 3.12; nothing else about loops changed. The newest has uvloop as well.
+LOOPS = {"3.12": "eager", "3.13": "eager,uvloop"}
 IN_PARALLEL = ("-n", "3")  # more than two cores can do, because most tests wait for other processes
 NO_TESTS = 5  # pytest's exit code when it selected none
 INTERRUPTED = 130
@@ -78,7 +99,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", action="append", metavar="3.X", help="this version only (may be repeated)")
-    parser.add_argument("--all", action="store_true", help="real servers and measurements on every version")
+    parser.add_argument("--all", action="store_true", help="everything on every version, nothing sampled")
     options = parser.parse_args(arguments[:at])
     options.pytest = arguments[at + 1 :]
     return options
@@ -94,10 +115,16 @@ def test_version(python: Interpreter, result: Result, options: argparse.Namespac
         if options.pytest:
             run_pytest(executable, [options.pytest], result)
         elif at_hand or options.all:
+            if options.all:
+                os.environ["LASTCALL_ALL"] = "1"
             run_pytest(executable, [["-m", "server"], [*IN_PARALLEL, "-m", "not server"]], result)
         else:
-            result.notes.append("without the real servers and measurements (--all runs them)")
-            run_pytest(executable, [[*IN_PARALLEL, "-m", MAIN_ONLY]], result)
+            loops = LOOPS.get(python.series)
+            result.notes.append(
+                f"what depends on the interpreter, on {loops or 'every loop'} (--all runs the rest)"
+            )
+            ignored = [f"--ignore={folder}" for folder in ONCE]
+            run_pytest(executable, [[*IN_PARALLEL, "-m", ONCE_MARKS, *ignored]], result, loops)
     except subprocess.CalledProcessError as error:
         result.fail(f"the environment could not be made: {error}")
     finally:
@@ -121,11 +148,13 @@ def environment(python: Interpreter) -> Path:
     return executable
 
 
-def run_pytest(executable: Path, lanes: list[list[str]], result: Result) -> None:
+def run_pytest(executable: Path, lanes: list[list[str]], result: Result, loops: str | None = None) -> None:
     """Run pytest once per lane, one lane after the other, and count what each wrote down, test by test."""
     env = dict(os.environ)
     for name in ("PYTHONPATH", "PYTHONASYNCIODEBUG", "PYTHONWARNINGS", "PYTEST_ADDOPTS"):
         env.pop(name, None)  # a developer's shell must not decide what a run means
+    if loops is not None:
+        env.setdefault("LASTCALL_LOOPS", loops)
     with tempfile.TemporaryDirectory() as folder:
         runs = [Lane(Path(folder) / str(n), arguments) for n, arguments in enumerate(lanes)]
         codes: list[int] = []

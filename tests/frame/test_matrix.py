@@ -105,23 +105,41 @@ def matrix_command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("test", "code", "closing"),
+    ("test", "arguments", "code", "closing"),
     [
-        ("def test_a():\n    pass", 0, "1 passed, 0 failed, 0 skipped"),
-        ("def test_a():\n    pass\ndef test_b():\n    assert 0", 1, "1 passed, 1 failed, 0 skipped"),
-        ("import os\ndef test_a():\n    os.abort()", 1, "0 passed, 1 failed, 0 skipped"),
-        ("def teardown_function():\n    1 / 0\ndef test_a():\n    pass", 1, "0 passed, 1 failed, 0 skipped"),
-        ("import no_such_module", 1, "0 passed, 1 failed, 0 skipped"),
-        ("", 1, "0 passed, 0 failed, 0 skipped"),
+        ("def test_a():\n    pass", [], 0, "1 passed, 0 failed, 0 skipped"),
+        (
+            "def test_a():\n    pass\ndef test_b():\n    assert 0",
+            ["--", "-v"],
+            1,
+            "1 passed, 1 failed, 0 skipped",
+        ),
+        ("import os\ndef test_a():\n    os.abort()", [], 1, "0 passed, 1 failed, 0 skipped"),
+        (
+            "def teardown_function():\n    1 / 0\ndef test_a():\n    pass",
+            ["--", "-v"],
+            1,
+            "0 passed, 1 failed, 0 skipped",
+        ),
+        ("import no_such_module", [], 1, "0 passed, 1 failed, 0 skipped"),
+        ("", ["--", "-v"], 1, "0 passed, 0 failed, 0 skipped"),
     ],
     ids=["passes", "fails", "crashes", "fails at teardown", "cannot be imported", "nothing ran"],
 )
-def test_the_exit_code_is_honest(tmp_path: Path, test: str, code: int, closing: str) -> None:
-    """Whatever goes wrong, the exit code and the closing line say so."""
+def test_the_exit_code_is_honest(
+    tmp_path: Path, test: str, arguments: list[str], code: int, closing: str
+) -> None:
+    """Whatever goes wrong, in lanes or in one plain run, the exit code and the closing line say so."""
     folder = copy_of_the_frame(tmp_path, test)
-    done = subprocess.run(matrix_command(), cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(matrix_command(*arguments), cwd=folder, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == closing, done.stdout + done.stderr
     assert done.returncode == code
+
+
+def test_what_other_versions_leave_out_is_there(scripts) -> None:
+    """A folder that was renamed would be run everywhere, or one that is new nowhere else, and nobody would see it."""
+    matrix, _ = scripts
+    assert [folder for folder in matrix.ONCE if not (ROOT / folder).is_dir()] == []
 
 
 def test_arguments_are_handed_on(tmp_path: Path) -> None:
