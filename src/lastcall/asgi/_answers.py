@@ -43,6 +43,11 @@ def encode(content: object) -> bytes:
         return json.dumps(_finite(content), allow_nan=False, default=repr).encode()
 
 
+def event(name: str, content: object) -> bytes:
+    """A server-sent event. JSON has no line end, so its data is one line."""
+    return b"event: " + name.encode() + b"\ndata: " + encode(content) + b"\n\n"
+
+
 def _finite(value: Any) -> Any:
     """NaN and the infinities, which JSON does not have, as words. A user's own model may have stored them."""
     if isinstance(value, float) and not math.isfinite(value):

@@ -32,6 +32,7 @@ from .._core._state import ManagerState
 from ..exceptions import NotOpen
 from . import _examples as examples
 from . import _models as models
+from ._answers import event
 from ._log_request import LogFormat, chosen_format
 from ._pages import Answer, Param, Request, Route, Says
 from ._places import TooManyReaders
@@ -267,10 +268,6 @@ def main_process(server: str) -> int | None:
     target = getattr(multiprocessing.current_process(), "_target", None)  # private, so it may be gone one day
     package = str(getattr(target, "__module__", "")).partition(".")[0]
     return parent.pid if parent is not None and package in _WITH_WORKERS else None
-
-
-def event(name: str, content: object) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(content, default=repr)}\n\n".encode()
 
 
 async def until_gone(receive: Receive) -> None:

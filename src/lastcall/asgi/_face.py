@@ -26,7 +26,10 @@ from ._answers import answer_json, encode, refusal_headers
 from ._body import BodyTooLarge, BodyTooSlow, ClientLeft
 from ._drain_face import DrainFace
 from ._durable_streams import DurableStreams
+from ._history import History
 from ._jobs_face import JobsFace
+from ._live import Feed
+from ._live_face import LiveFace
 from ._overview_face import OverviewFace
 from ._pages import Answer, Request, Route, Routes, Says, read_query
 from ._places import Places
@@ -85,9 +88,13 @@ class Face:
             self._streams = DurableStreams(None)  # the logs of jobs alone
         self._live = frozenset({LIVEZ, prefix + LIVEZ})
         self._ready = frozenset({READYZ, prefix + READYZ})
+        self._history = History(manager, jobs)
         self.routes = Routes(self._all_routes())
 
     def _all_routes(self) -> list[Route]:
+        tasks = TasksFace(self._manager, self._redactor)
+        overview = None if self.jobs is None else OverviewFace(self.jobs)
+        feed = Feed(self._manager, tasks, self.drain, overview, self._history, self.meta)
         routes = [
             Route("GET", "livez", self._page_live, "Alive.", _HEALTH),
             Route("GET", "readyz", self._page_ready, "Takes new work.", _HEALTH, refuses=(503,)),
@@ -98,11 +105,12 @@ class Face:
                 "What this process is, and what its pages offer.",
                 {200: Says("this process", models.Meta, examples.META)},
             ),
-            *TasksFace(self._manager, self._redactor).routes(),
+            *tasks.routes(),
             *self.drain.routes(),
+            *LiveFace(self._manager, feed, self._history, self._places).routes(),
         ]
-        if self.jobs is not None:
-            routes += [*OverviewFace(self.jobs).routes(), *self.jobs.routes()]
+        if self.jobs is not None and overview is not None:
+            routes += [*overview.routes(), *self.jobs.routes()]
         if self._metrics is not None:
             says = {200: Says("metrics for Prometheus", media=("text/plain",))}
             routes.append(Route("GET", "metrics", self._metrics_page, "Metrics.", says, checks_query=False))
@@ -167,9 +175,9 @@ class Face:
     # --- pages of its own -------------------------------------------------------------------------------
 
     async def _meta(self, request: Request) -> Answer:
-        return Answer(200, self.meta(request.scope))
+        return Answer(200, self.meta())
 
-    def meta(self, scope: Scope) -> dict[str, Any]:
+    def meta(self) -> dict[str, Any]:
         """What this process is."""
         return {
             "name": self._manager.name,
@@ -178,7 +186,7 @@ class Face:
             "pid": os.getpid(),
             "state": self._manager.state.value,
             "now": time.time(),
-            "prefix": scope.get("root_path", "") + self.prefix,
+            "prefix": self.prefix,
             "read_only": self._access.read_only,
             "has_jobs": self.jobs is not None,
             "has_streams": self._streams is not None,
