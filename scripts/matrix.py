@@ -9,8 +9,8 @@ Everything runs once, on the version at hand, on asyncio's loop and uvloop. The 
 interpreter, on the loops that are new with them, and leave out what talks to other programs and what measures.
 `--all` runs all of it everywhere, and whole matrices where otherwise a fixed part of them is taken.
 
-The real servers arrange their own runs, and go alone: they measure how soon an application
-hears of its stop, and a machine full of other tests would be what they measure.
+The real servers and the crashes arrange their own runs, and go alone: they measure how soon an application
+hears of its stop, or a job goes on, and a machine full of other tests would be what they measure.
 With pytest arguments there is one plain run per version, with just these.
 """
 
@@ -31,6 +31,8 @@ from interpreters import Interpreter, series_of
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = ("3.11", "3.12", "3.13", "3.14")  # named when missing
 NEWER = ("3.15", "3.16", "3.17", "3.18")  # run when found
+# What measures how soon something happens, and so has the machine for itself.
+ALONE = ("tests/servers", "tests/jobs/crash")
 # What other versions leave out: other programs and libraries are the same ones, and so are texts and figures.
 ONCE = (
     "tests/agents/libraries",
@@ -117,7 +119,9 @@ def test_version(python: Interpreter, result: Result, options: argparse.Namespac
         elif at_hand or options.all:
             if options.all:
                 os.environ["LASTCALL_ALL"] = "1"
-            run_pytest(executable, [["-m", "server"], [*IN_PARALLEL, "-m", "not server"]], result)
+            alone = [folder for folder in ALONE if (ROOT / folder).is_dir()]
+            together = [*IN_PARALLEL, *(f"--ignore={folder}" for folder in alone)]
+            run_pytest(executable, [alone, together] if alone else [together], result)
         else:
             loops = LOOPS.get(python.series)
             result.notes.append(

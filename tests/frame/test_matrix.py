@@ -107,7 +107,7 @@ def matrix_command(*arguments: str) -> list[str]:
 @pytest.mark.parametrize(
     ("test", "arguments", "code", "closing"),
     [
-        ("def test_a():\n    pass", [], 0, "1 passed, 0 failed, 0 skipped"),
+        ("def test_a():\n    pass", ["--", "-v"], 0, "1 passed, 0 failed, 0 skipped"),
         (
             "def test_a():\n    pass\ndef test_b():\n    assert 0",
             ["--", "-v"],
@@ -136,10 +136,10 @@ def test_the_exit_code_is_honest(
     assert done.returncode == code
 
 
-def test_what_other_versions_leave_out_is_there(scripts) -> None:
+def test_what_is_left_out_or_alone_is_there(scripts) -> None:
     """A folder that was renamed would be run everywhere, or one that is new nowhere else, and nobody would see it."""
     matrix, _ = scripts
-    assert [folder for folder in matrix.ONCE if not (ROOT / folder).is_dir()] == []
+    assert [folder for folder in (*matrix.ONCE, *matrix.ALONE) if not (ROOT / folder).is_dir()] == []
 
 
 def test_arguments_are_handed_on(tmp_path: Path) -> None:
