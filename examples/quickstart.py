@@ -24,7 +24,7 @@ async def write(chapter: int) -> str:
 
 @jobs.task(retries=3)
 async def book(ctx: Context, title: str) -> list[str]:
-    chapters = [await ctx.step(write, number) for number in range(1, 9)]
+    chapters = [await ctx.step(write, number) for number in range(1, 21)]
     print(f"{title} is done", flush=True)
     return chapters
 

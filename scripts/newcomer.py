@@ -29,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 3600.0
+PYTHON = getattr(sys, "_base_executable", sys.executable)  # not the environment that this runs in
 # The demo was not complete, and says so with 130; make passes the signal on, to itself.
 INTERRUPTED = (130, -signal.SIGINT)
 KEPT = (
@@ -71,7 +72,7 @@ class Machine:
         print(f"{len(self.steps):3}. {what}  ({seconds:.1f} s)", flush=True)
 
     def type(self, command: str, cwd: Path) -> str:
-        """A command that ends by itself; its output."""
+        """A command that ends by itself; what it answers."""
         begun = time.monotonic()
         done = subprocess.run(
             ["sh", "-c", command],
@@ -86,7 +87,7 @@ class Machine:
                 f"{command}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
             )
         self.step(command, begun)
-        return done.stdout + done.stderr
+        return done.stdout
 
 
 class Running:
@@ -205,7 +206,7 @@ def quickstart(machine: Machine, readme: str) -> None:
     install, serve, order = (block.strip() for block in blocks(text, "sh"))
     work = machine.folder / "work"
     work.mkdir()
-    machine.type(f"{sys.executable} -m venv venv", work)
+    machine.type(f"{PYTHON} -m venv venv", work)
     machine.use(work / "venv")
     wanted = re.sub(r"lastcall(\[\w+\])", lambda found: str(machine.project) + found[1], install)
     print(f"     ({install}: from the folder in place of an index)")
@@ -228,13 +229,13 @@ def quickstart(machine: Machine, readme: str) -> None:
     again = Running(machine, serve, work)
     try:
         again.see("moby-dick is done")
-        if machine.type(order, work)[-60:] != job[-60:]:
+        if machine.type(order, work) != job:
             raise WentWrong("the same order is another job")
         said += again.ctrl_c((0,))
     finally:
         again.end()
-    written = re.findall(r"chapter (\d) is written", said)
-    if written != [str(number) for number in range(1, 9)]:
+    written = re.findall(r"chapter (\d+) is written", said)
+    if written != [str(number) for number in range(1, 21)]:
         raise WentWrong(f"the chapters that were written: {', '.join(written)}")
     print("     each chapter was written once")
 
