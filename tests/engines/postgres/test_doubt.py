@@ -64,6 +64,9 @@ CALLS: dict[str, Call] = {
     "claim": lambda engine: engine.claim(ClaimRequest("w", 5, TASKS)),
     "claim within limits": lambda engine: engine.claim(ClaimRequest("w", 5, LIMITED)),
     "complete": lambda engine: engine.finish([AttemptEnd("running", 1, Completed("1"))]),
+    "complete, beside one that is lost": lambda engine: engine.finish(
+        [AttemptEnd("running", 1, Completed("1")), AttemptEnd("held", 7, Completed("1"))]
+    ),
     "fail": lambda engine: engine.finish([AttemptEnd("running", 1, Failed("{}", 3.0))]),
     "hand over": lambda engine: engine.finish([AttemptEnd("running", 1, HandedOver())]),
     "record a step": lambda engine: engine.record_step(
