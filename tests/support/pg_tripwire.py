@@ -49,10 +49,12 @@ class Tripwire:
         self._act: Callable[[], None] = lambda: None
         self._ports: set[int] = set()
 
-    def arm(self, at: int, *, late: bool = False, act: Callable[[], None] = lambda: None) -> None:
-        """At the message of this number, from 1 after the first mark; 0: at none."""
+    def arm(
+        self, at: int, *, late: bool = False, at_once: bool = False, act: Callable[[], None] = lambda: None
+    ) -> None:
+        """At the message of this number, from 1 after the first mark, or from now on (`at_once`); 0: at none."""
         self._at, self._late, self._act = at, late, act
-        self.passed, self.tripped, self._counting = [], None, False
+        self.passed, self.tripped, self._counting = [], None, at_once
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Tripwire]:

@@ -196,3 +196,47 @@ def worker(
     except Unusable as error:
         complain(str(error), error.details)
         raise typer.Exit(2) from None
+
+
+_MOVE_EXITS = """
+Exit code:
+
+- 0 when everything has arrived and was compared, or had before
+- 1 when the state of a store does not allow it now: workers are at work, or it was moved elsewhere
+- 2 when a store cannot be used, or what is there must not be touched; or an option is wrong
+"""
+
+
+@app.command(epilog=_MOVE_EXITS)
+def move(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The file to leave: sqlite:///jobs.db.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="The new place, without jobs so far: postgresql://user@host/database, with ?schema=NAME if need be.",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look at both, and say what would be moved.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Give up a move that is not done, and open the file again.")
+    ] = False,
+    batch: Annotated[
+        int,
+        typer.Option("--batch", min=1, max=100_000, metavar="N", help="How many rows in one transaction."),
+    ] = 1000,
+    as_json: _jobs.Json = False,
+) -> None:
+    """Move durable jobs from a SQLite file to PostgreSQL, with all that belongs to them.
+
+    Jobs in every state go along, with their steps, attempts, logs, waits, messages, keys, children, schedules and
+    limits, and the free-standing streams: a job goes on behind its last completed step, a reader at its cursor. Stop
+    the workers first. From its beginning on, a move refuses all writes to the file, and nobody sees the new place
+    before all has arrived there and was compared. Broken off or killed, run it again: it goes on where it was.
+    """
+    # Not at the top: engines take a while to load, and `--help` needs none.
+    from lastcall.cli._move import Wanted, run_move
+
+    raise typer.Exit(run_move(Wanted(source, target, batch, dry_run, undo, as_json)))

@@ -84,16 +84,20 @@ def find_jobs(url: str | None, target: str | None) -> Jobs:
 
 def _check_exists(jobs: Jobs) -> None:
     engine = jobs.engine
-    if not isinstance(engine, SqliteEngine):
-        return
+    if isinstance(engine, SqliteEngine):
+        check_file(engine.path)
+
+
+def check_file(path: str) -> None:
+    """Whether there is a database. Raises `Unusable`."""
     try:
-        empty = os.stat(engine.path).st_size == 0
+        empty = os.stat(path).st_size == 0
     except FileNotFoundError:
-        raise Unusable(f"there is no database {engine.path!r}") from None
+        raise Unusable(f"there is no database {path!r}") from None
     except OSError as error:
-        raise Unusable(f"the database {engine.path!r} cannot be read: {error.strerror or error}") from None
+        raise Unusable(f"the database {path!r} cannot be read: {error.strerror or error}") from None
     if empty:
-        raise Unusable(f"the database {engine.path!r} is an empty file")
+        raise Unusable(f"the database {path!r} is an empty file")
 
 
 def _import(name: str) -> ModuleType:

@@ -138,7 +138,30 @@ _VERSION_1 = (
     "CREATE SEQUENCE lastcall.news",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+# Labels, to find jobs by. By triggers, so that workers of the version before keep it right too; jobs without labels,
+# most of them, do not pass the triggers' conditions, which cost next to nothing. A label with a NUL, which JSON may hold
+# and PostgreSQL may not, is found by nobody.
+_LABELS_OF = """SELECT label.key, label.value, {job}.n FROM jsonb_each_text(
+    CASE WHEN strpos({job}.labels, '\\u0000') = 0 THEN {job}.labels::jsonb ELSE '{{}}'::jsonb END) AS label"""
+_VERSION_2 = (
+    f"""CREATE TABLE lastcall.label (
+        name text COLLATE "C" NOT NULL, value text COLLATE "C" NOT NULL, job bigint NOT NULL) {_APPENDED}""",
+    f"""INSERT INTO lastcall.label (name, value, job) SELECT found.* FROM lastcall.job
+        CROSS JOIN LATERAL ({_LABELS_OF.format(job="job")}) AS found WHERE job.labels IS NOT NULL""",
+    # By hash: a label may be longer than what fits into a B-tree's entry.
+    "CREATE INDEX label_found ON lastcall.label (hashtextextended(name || chr(1) || value, 0), job)",
+    "CREATE INDEX label_job ON lastcall.label (job)",
+    f"""CREATE FUNCTION lastcall.labelled() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+        INSERT INTO lastcall.label (name, value, job) {_LABELS_OF.format(job="NEW")}; RETURN NULL; END $body$""",
+    """CREATE FUNCTION lastcall.unlabelled() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+        DELETE FROM lastcall.label WHERE job = OLD.n; RETURN NULL; END $body$""",
+    """CREATE TRIGGER labelled AFTER INSERT ON lastcall.job FOR EACH ROW
+        WHEN (NEW.labels IS NOT NULL) EXECUTE FUNCTION lastcall.labelled()""",
+    """CREATE TRIGGER unlabelled AFTER DELETE ON lastcall.job FOR EACH ROW
+        WHEN (OLD.labels IS NOT NULL) EXECUTE FUNCTION lastcall.unlabelled()""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 
 VERSION = len(MIGRATIONS)
 
@@ -146,7 +169,7 @@ _META = "CREATE TABLE IF NOT EXISTS lastcall.meta (version int NOT NULL)"
 # Not `to_regclass`: it may know from before the lock that there is no such table, and not have heard of it since.
 _HAS_META = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'meta')"
 _VERSION = "SELECT version FROM lastcall.meta"
-_LOCK = "SELECT pg_advisory_xact_lock(7811887, hashtext($1))"
+LOCK = "SELECT pg_advisory_xact_lock(7811887, hashtext($1))"
 
 
 async def version_of(connection: Any, texts: Texts) -> int:
@@ -162,7 +185,7 @@ async def migrate(connection: Any, texts: Texts) -> None:
         return
     async with connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-        await connection.fetchval(_LOCK, texts.schema)
+        await connection.fetchval(LOCK, texts.schema)
         # Again: another process may have been first while we waited for the lock.
         version = _known(await version_of(connection, texts), texts)
         if version == VERSION:

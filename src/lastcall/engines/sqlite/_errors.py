@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from ...exceptions import EngineUnavailable
+from ._moved import told_by_trigger
 
 # By primary result code. Everything that is not here is told in SQLite's own words.
 _TROUBLE = {
@@ -30,6 +31,9 @@ _CALLERS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError,
 
 def translated(error: sqlite3.Error, path: str) -> Exception:
     """`EngineUnavailable` for trouble with the file; the error itself when the call was at fault."""
+    moved = told_by_trigger(error)
+    if moved is not None:
+        return chained(EngineUnavailable(moved), error)
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if isinstance(error, _CALLERS) and primary not in _TROUBLE:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 
 from ...exceptions import EngineUnavailable, SchemaTooNew
+from ._moved import move_of
 
 # "last" in ASCII, at byte 68 of the file: `file` and we can tell it from other applications' databases.
 APPLICATION_ID = 0x6C617374
@@ -145,13 +146,38 @@ _VERSION_4 = (
     "ALTER TABLE lastcall_event ADD COLUMN upto INTEGER",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+# Labels, to find jobs by. By triggers, so that a process of the version before keeps it right too; jobs without labels,
+# most of them, do not pass the triggers' conditions.
+_VERSION_5 = (
+    """CREATE TABLE lastcall_label (
+        name TEXT NOT NULL, value TEXT NOT NULL, job INTEGER NOT NULL,
+        PRIMARY KEY (name, value, job)) WITHOUT ROWID""",
+    """INSERT OR IGNORE INTO lastcall_label SELECT label.key, label.value, job.n FROM lastcall_job AS job
+        JOIN json_each(job.labels) AS label WHERE job.labels IS NOT NULL""",
+    """CREATE TRIGGER lastcall_labelled AFTER INSERT ON lastcall_job WHEN new.labels IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO lastcall_label SELECT key, value, new.n FROM json_each(new.labels); END""",
+    """CREATE TRIGGER lastcall_unlabelled AFTER DELETE ON lastcall_job WHEN old.labels IS NOT NULL BEGIN
+        DELETE FROM lastcall_label WHERE (name, value, job) IN (SELECT key, value, old.n FROM json_each(old.labels));
+        END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 
 VERSION = len(MIGRATIONS)
 
 
 def check_owner(connection: sqlite3.Connection, path: str) -> int:
-    """The version of the schema; 0: an empty file. Refuses other applications' databases and newer versions."""
+    """The version of the schema; 0: an empty file. Refuses other applications' databases, newer versions, and files
+    whose jobs were moved elsewhere."""
+    version = version_of(connection, path)
+    move = move_of(connection) if version else None
+    if move is not None:
+        raise EngineUnavailable(move.told(path))
+    return version
+
+
+def version_of(connection: sqlite3.Connection, path: str) -> int:
+    """The same, also of a file whose jobs were moved elsewhere."""
     application_id, version, tables = _marks(connection)
     if application_id == 0 and not tables:
         return 0
