@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from lastcall.cli._app import app as command
@@ -116,6 +118,38 @@ def test_postgresql(say: Say) -> None:
     assert (code, json.loads(out)["jobs"], json.loads(out)["workers"]) == (0, {}, 0)
     code, _, err = say("db", "status", "--db", "postgresql://ann:secret@127.0.0.1:1/shop")
     assert code == 2 and err.count("\n") == 1 and "secret" not in err
+
+
+def test_many_processes_migrate_at_once(tmp_path: Path) -> None:
+    """A deploy runs `lastcall db migrate` in each pod at once: one makes the schema, all answer that it is current."""
+    url = f"{shared_url()}?schema=cli_many_{os.getpid()}"
+    command = [sys.executable, "-m", "lastcall", "db", "migrate", "--db", url, "--json"]
+    running = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = [json.loads(process.communicate(timeout=60)[0]) for process in running]
+    assert {process.returncode for process in running} == {0}
+    assert {(answer["schema"], answer["found"]) for answer in answers} == {("current", answers[0]["known"])}
+
+
+def test_a_user_without_rights(say: Say) -> None:
+    """A user who may not make a schema, nor look into the one that is there: one line that says so, and what helps."""
+    schema = f"cli_rights_{os.getpid()}"
+    mine = f"{shared_url()}?schema={schema}"
+    theirs = mine.replace("postgres@", f"{schema}@")
+
+    async def sql(*statements: str) -> None:
+        connection = await asyncpg.connect(shared_url())
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(sql(f"CREATE ROLE {schema} LOGIN"))
+    code, _, err = say("db", "migrate", "--db", theirs)
+    assert (code, err.count("\n")) == (2, 1) and "let it create the schema" in err
+    assert say("db", "migrate", "--db", mine)[0] == 0
+    for verb in ("status", "migrate"):
+        code, _, err = say("db", verb, "--db", theirs)
+        assert (code, err.count("\n")) == (2, 1) and "lacks a right" in err, (verb, err)
+    asyncio.run(sql(f"DROP SCHEMA {schema} CASCADE", f"DROP ROLE {schema}"))
 
 
 def test_schedules(say: Say, tmp_path: Path) -> None:

@@ -120,6 +120,29 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+@asynccontextmanager
+async def of_version(url: str, version: str) -> AsyncIterator[str]:
+    """The same server, which says that it is of another version."""
+
+    async def handle(client: Streams) -> None:
+        server = await asyncio.open_connection(*_place(url))
+        asking = asyncio.create_task(_pump(client[0], server[1]))
+        try:
+            while True:
+                kind, body = await _read_message(server[0])
+                if kind == b"S" and body.startswith(b"server_version\0"):
+                    body = b"server_version\0" + version.encode() + b"\0"
+                client[1].write(_message(kind, body))
+                await client[1].drain()
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
+            server[1].close()
+
+    async with _serving(handle) as port:
+        yield f"{_through(url, port)}?sslmode=disable"
+
+
 class _End:
     """One end of a connection. What is being read goes on being read when nobody waits for it any more."""
 

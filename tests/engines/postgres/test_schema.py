@@ -1,11 +1,16 @@
 """The schema: made once, never by an older version, apart from other applications."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from lastcall.engines.postgres import PostgresEngine
+from lastcall.engines.postgres import PostgresEngine, _schema
 from lastcall.engines.postgres._schema import VERSION
 from lastcall.exceptions import EngineUnavailable, SchemaTooNew
+from lastcall.jobs import Jobs
 from lastcall.jobs._rows import NewJob
+from tests.support.pg_wire import of_version
 from tests.support.postgres import shared_url
 
 from .support import opened, query
@@ -106,3 +111,70 @@ async def test_a_schema_that_was_dropped() -> None:
     async with opened(schema="dropped") as engine:
         assert await engine.get(["a"]) == []
     await drop("dropped")
+
+
+@pytest.mark.parametrize("version", ["9.6.24", "13.22"])
+async def test_a_server_that_is_too_old(version: str) -> None:
+    """It says that it is older than lastcall can use: refused with both versions, and nothing is made in it."""
+    await drop("too_old")
+    async with of_version(shared_url(), version) as url:
+        with pytest.raises(
+            EngineUnavailable, match=rf"PostgreSQL {version.rpartition('.')[0]}.*needs 14\.?0? or newer"
+        ):
+            await PostgresEngine(url, schema="too_old").open()
+    assert await query("SELECT 1 FROM pg_namespace WHERE nspname = 'too_old'") == []
+    async with of_version(shared_url(), "14.0") as url, opened(url, schema="too_old"):
+        pass
+    await drop("too_old")
+
+
+async def test_old_workers_during_a_rolling_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next version's migration is made under a worker of this one, which goes on to its last job. (There is one
+    version so far; the next one is made up here: a column and an index more.) A process of this version that starts
+    only then is refused."""
+    await drop("rolling")
+    url = f"{shared_url()}?schema=rolling"
+    old = Jobs(url)
+
+    @old.task(name="work")
+    async def work(number: int) -> int:
+        return number
+
+    async with old, old.worker(concurrency=5):
+        before = [await work.submit(number) for number in range(20)]
+        newer: Any = (
+            "ALTER TABLE lastcall.job ADD COLUMN hue text NOT NULL DEFAULT 'blue'",
+            "CREATE INDEX job_hue ON lastcall.job (hue) WHERE hue <> 'blue'",
+        )
+        with monkeypatch.context() as deploy:
+            deploy.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, newer))
+            deploy.setattr(_schema, "VERSION", VERSION + 1)
+            await asyncio.gather(*(migrate_by_opening("rolling") for _ in range(3)))
+        assert await query("SELECT version FROM rolling.meta") == [(VERSION + 1,)]
+        after = [await work.options(key=f"{number}").submit(number) for number in range(20)]
+        assert [await job.result(timeout=30) for job in before + after] == [*range(20), *range(20)]
+        with pytest.raises(SchemaTooNew):
+            await PostgresEngine(shared_url(), schema="rolling").open()
+    await drop("rolling")
+
+
+async def migrate_by_opening(schema: str) -> None:
+    async with opened(schema=schema):
+        pass
+
+
+async def test_busy_tables_are_cleaned_up_early() -> None:
+    """Tables whose rows change often leave room in their pages and are vacuumed long before a fifth of them is dead,
+    which is the server's default."""
+    await drop("tidy")
+    await migrate_by_opening("tidy")
+    rows = await query(
+        "SELECT relname::text, reloptions FROM pg_class WHERE relnamespace = 'tidy'::regnamespace"
+    )
+    options = {name: dict(each.split("=") for each in given) for name, given in rows if given is not None}
+    assert int(options["job"]["fillfactor"]) <= 80
+    for table in ("job", "attempt", "step", "event", "stream_entry"):
+        assert float(options[table]["autovacuum_vacuum_scale_factor"]) <= 0.05
+    for table in ("worker", "rate"):
+        assert int(options[table]["fillfactor"]) <= 50
+    await drop("tidy")
