@@ -1,8 +1,10 @@
-"""A service with something of everything, for a browser to look at: `uvicorn tests.dashboard.bar:app`, in a folder of its own.
+"""A service with something of everything, for a browser to look at.
+
+`uvicorn tests.dashboard.bar:app`, in a folder of its own:
 
 POST /order/{task}?args=JSON&key=...    submit a job; answers its id
 POST /tasks/{count}                     so many tasks that wait for the shutdown
-POST /say/{word}                        lets the streams that wait for a word go on
+POST /say?name=WORD                     lets the streams that wait for a word go on
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ async def analyse(ctx: Context, folder: str, files: int = 6, seconds: float = 0.
 @jobs.task(queue="chats")
 async def answer(ctx: Context, question: str, pause: float = 0.0) -> str:
     """A job that streams; between its two sentences it waits until it is given the word."""
-    async with ctx.stream("answer", policy="continue") as out:
+    async with ctx.stream("answer") as out:
         for each in "When the bell rings the bar stops taking orders.".split():
             await out.write(each + " ")
             await asyncio.sleep(pause)
@@ -120,6 +122,6 @@ async def start(count: int, name: str = "guest", seconds: float = 0.0) -> None:
         manager.create_task(finish_glass(seconds), name=f"{name} {number + 1}")
 
 
-@app.post("/say/{name}")
+@app.post("/say")
 async def say(name: str) -> None:
     word(name).set()

@@ -1,7 +1,7 @@
 """Somebody at a browser: clicks, types, looks, and keeps what the page asked for and complained about.
 
-Over the page of `tests.examples.browser`; every act goes through the browser's own input, so that what is covered, hidden
-or not focusable cannot be used.
+Over the page of `tests.examples.browser`; every act goes through the browser's own input, so that what is covered,
+hidden or not focusable cannot be used.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Visitor:
         self.page.until("location.href === 'about:blank'")
         self.page.events.clear()
         self.page.open(url)
-        self.page.until(f"document.readyState === 'complete' && document.body && ({until})")
+        self.page.until(f"document.readyState === 'complete' && document.body && Boolean({until})")
 
     def see(self, words: str, seconds: float = 30.0) -> None:
         """Wait until these words can be read on the page."""
         self.page.until(f"document.body.innerText.includes({json.dumps(words)})", seconds)
 
     def until(self, expression: str, seconds: float = 30.0) -> None:
-        self.page.until(expression, seconds)
+        self.page.until(f"Boolean({expression})", seconds)
 
     def value(self, expression: str) -> Any:
         return self.page.value(expression)

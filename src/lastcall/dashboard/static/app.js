@@ -4,7 +4,7 @@ import {attr, h, say} from "./dom.js";
 import {notice} from "./dialog.js";
 import {job} from "./job.js";
 import {jobs} from "./jobs.js";
-import {connect, live, onChange, readOnly} from "./live.js";
+import {connect, disconnect, live, onChange, readOnly} from "./live.js";
 import {overview} from "./overview.js";
 import {draining, shutdown} from "./shutdown.js";
 import {task, tasks} from "./tasks.js";
@@ -125,4 +125,7 @@ addEventListener("hashchange", route);
 onChange(show);
 route(true);
 connect();
+// A page that is kept to be gone back to would keep its connections too, of which a browser has six for a server.
+addEventListener("pagehide", () => { page?.leave?.(); disconnect(); });
+addEventListener("pageshow", event => { if (event.persisted) location.reload(); });
 setInterval(() => document.hidden || show(), 1000);

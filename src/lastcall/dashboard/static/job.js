@@ -28,6 +28,7 @@ export function job(id, go) {
     wanted = false;
     try {
       told = await ask(`jobs/${id}`);
+      if (!FINAL.has(told.status)) log.resume(); // it may have been tried again after its log had ended
       draw();
     } catch (error) {
       if (error.status === 404 || error.status === 400) missing(error.message);

@@ -97,6 +97,8 @@ export function connect() {
   document.addEventListener("visibilitychange", () => document.hidden || feed.hurry());
 }
 
+export const disconnect = () => feed?.close();
+
 /** GET below the prefix, as JSON. Throws a `Refused` with the server's own words. */
 export const ask = (path, signal) => call("GET", path, undefined, signal);
 

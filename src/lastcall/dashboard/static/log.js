@@ -14,32 +14,36 @@ export function jobLog(id, hears) {
   const rows = h("ol", {class: "events"}), none = empty("No events yet", "What the job tells with ctx.progress, ctx.log, ctx.emit and ctx.stream appears here as it is written.");
   const events = panel("Events", rows, none), texts = h("div");
   const streams = new Map(); // name -> {pieces: [{step, text}], done, fresh: text not drawn yet, redraw}
-  let kept = [], last = 0, count = 0, news = true;
+  let kept = [], last = 0, count = 0, news = true, feed = follow();
 
-  const feed = new Feed(() => `jobs/${id}/events?after=${last}`, {
-    open() { hears("open"); },
-    event(type, data) {
-      if (data.seq === undefined || data.seq === null) {
-        if (type === "end") feed.close();
-        hears(type, data);
-      } else if (data.seq > last) {
-        last = data.seq;
-        take(data);
-        hears(type, data);
-      }
-      news = true;
-    },
-    lost() { hears("lost"); },
-    refused(status, problem) {
-      if (status === 410 && problem.first) {
-        last = problem.first - 1;
-        feed.id = String(last);
-        return true;
-      }
-      hears("refused", {status});
-      return status !== 204 && status !== 404 && status !== 403;
-    },
-  });
+  function follow() {
+    return new Feed(() => `jobs/${id}/events?after=${last}`, {
+      open() {},
+      event(type, data) {
+        if (data.seq === undefined || data.seq === null) {
+          if (type === "end") feed.close();
+          hears(type, data);
+        } else if (data.seq > last) {
+          last = data.seq;
+          take(data);
+          hears(type, data);
+        }
+        news = true;
+      },
+      lost() {},
+      refused(status, problem) {
+        if (status === 410 && problem.first) {
+          last = problem.first - 1;
+          feed.id = String(last);
+          return true;
+        }
+        const final = [204, 403, 404].includes(status);
+        if (final) feed.close();
+        hears("refused", {status});
+        return !final;
+      },
+    });
+  }
 
   function take(entry) {
     count += 1;
@@ -60,7 +64,7 @@ export function jobLog(id, hears) {
         text.pieces = text.pieces.filter(piece => piece.step === null || piece.step !== told.step);
         text.redraw = true;
       }
-    } else if (entry.type === "stream.reset") streams.delete(stream);
+    } else if (entry.type === "stream.reset" && streams.has(stream)) Object.assign(streams.get(stream), {pieces: [], size: 0, redraw: true});
     else if (entry.type === "stream.end" && streams.has(stream)) streams.get(stream).done = true;
 
     const before = kept.at(-1);
@@ -79,7 +83,7 @@ export function jobLog(id, hears) {
     say(events.note, count > KEPT ? `the newest of ${number(count)}` : "");
     list(texts, [...streams], ([name]) => name, textPanel);
   }
-  return {events, texts, show, close: () => feed.close()};
+  return {events, texts, show, close: () => feed.close(), resume() { if (feed.closed) feed = follow(); }};
 }
 
 function textPanel([name]) {

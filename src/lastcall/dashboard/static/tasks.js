@@ -75,6 +75,7 @@ export function task(id) {
     h("div", {class: "title"}, heading, status, tools), h("section", {class: "panel"}, facts), below);
   const stop = command("Cancel", {danger: true, question: () => `Cancel the task “${heading.textContent}”?`,
     detail: "It is cancelled once, with the reason “user”, and may clean up.", path: `tasks/${encodeURIComponent(id)}/cancel`, done: load});
+  stop.hidden = true;
   tools.append(stop);
   let loadedAt = 0, ended = false;
 
