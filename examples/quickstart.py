@@ -41,5 +41,5 @@ install(app, TaskManager(), jobs=jobs)
 
 @app.post("/books/{title}", status_code=202)
 async def order(title: str) -> dict[str, str]:
-    job = await book.options(key=title).submit(title)  # returns after the commit; the same key is the same job
+    job = await book.options(key=title).submit(title)  # the same key: the same job
     return {"id": job.id}
