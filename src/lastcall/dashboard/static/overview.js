@@ -1,7 +1,8 @@
 // #/ : what runs, waits and failed; how fast; the workers, the schedules, the tasks of this process.
 
 import {attr, empty, h, list, mark, panel, place, say, table} from "./dom.js";
-import {ask, live, now} from "./live.js";
+import {command} from "./dialog.js";
+import {ask, live, now, readOnly} from "./live.js";
 import {plot, rates} from "./plot.js";
 import {taskRow, TASK_COLUMNS} from "./tasks.js";
 import {ago, clock, number, plural, rough, short, span} from "./words.js";
@@ -169,15 +170,29 @@ function schedulePanel() {
   const body = h("ul", {class: "rows"});
   const none = empty("No schedule", 'One is declared with its task: @jobs.task(cron="*/5 * * * *")');
   const node = panel("Schedules", body, none);
-  const make = schedule => {
-    const last = h("span", {class: "n soft"});
-    const row = h("li", null, h("span", {class: "name"}, schedule.name), h("span", {class: "mono soft"}, schedule.cron ?? ""), last);
-    row.show = ({last_tick, next_tick}) => say(last, next_tick ? `in ${rough(next_tick - now())}` : `last ${ago(now() - last_tick)}`);
+  let known = "", told = [];
+  const make = ({name}) => {
+    const when = h("span", {class: "n soft"}), cron = h("span", {class: "mono soft"});
+    const run = command("Run now", {path: `schedules/${encodeURIComponent(name)}/run`, question: () => `Run ${name} now?`,
+      detail: "One job more, at once. The schedule stays as it is."});
+    const row = h("li", null, h("span", {class: "name"}, name, " ", cron), when, run);
+    row.show = ({cron: line, last_tick, next_tick, declared}) => {
+      say(cron, line ?? "");
+      say(when, next_tick ? `next in ${span(next_tick - now())}` : last_tick ? `last ${ago(now() - last_tick)}` : "");
+      run.hidden = readOnly() || !declared;
+    };
     return row;
   };
-  node.show = store => {
-    none.hidden = store.schedules.length > 0;
-    list(body, store.schedules.slice(0, 30), schedule => schedule.name, make);
+  node.show = async store => {
+    // Its cron line and its next time are known where it is declared; they change with a tick.
+    const ticks = JSON.stringify(store.schedules) + live.meta?.pid;
+    if (ticks !== known) {
+      known = ticks;
+      told = store.schedules;
+      told = (await ask("schedules").catch(() => ({schedules: told}))).schedules;
+    }
+    none.hidden = told.length > 0;
+    list(body, told.slice(0, 30), schedule => schedule.name, make);
   };
   return node;
 }

@@ -3,7 +3,9 @@
 import {h, panel, say, svg} from "./dom.js";
 import {clock} from "./words.js";
 
-const SECONDS = 600, STEP = 5, HEIGHT = 100;
+const WIDTH = 600, STEP = 5, HEIGHT = 100;
+// How much is shown: no more than there is, so that a new page is no empty plot.
+const WINDOWS = [120, 300, 600];
 
 /**
  * A panel with one plot. `lines`: [{name, kind, of(point), area}], `of` null where nothing was measured.
@@ -13,26 +15,26 @@ export function plot(title, lines, format) {
   const paths = lines.map(line => svg("path", {class: `line ${line.kind}`}));
   const areas = lines.map(line => line.area && svg("path", {class: `area ${line.kind}`}));
   const cursor = svg("line", {class: "cursor", y1: 0, y2: HEIGHT, x1: -9, x2: -9});
-  const grid = [0.5, 1].map(y => svg("line", {class: "grid", x1: 0, x2: SECONDS, y1: HEIGHT * (1 - y), y2: HEIGHT * (1 - y)}));
-  const canvas = svg("svg", {viewBox: `0 0 ${SECONDS} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true"},
+  const grid = [0.5, 1].map(y => svg("line", {class: "grid", x1: 0, x2: WIDTH, y1: HEIGHT * (1 - y), y2: HEIGHT * (1 - y)}));
+  const canvas = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true"},
     grid, areas, paths, cursor);
   const values = lines.map(() => h("b"));
   const legend = h("p", {class: "legend"}, lines.map((line, i) => h("span", {class: line.kind}, h("i"), `${line.name} `, values[i])));
-  const top = h("span", {class: "top"}), when = h("span", {class: "when"}, "now");
+  const top = h("span", {class: "top"}), when = h("span", null, "now"), since = h("span");
   const node = panel(title, legend, h("div", {class: "plot"}, canvas, top),
-    h("p", {class: "axis"}, h("span", null, "10 min ago"), when));
+    h("p", {class: "axis"}, since, when));
   node.classList.add("plotted");
-  let shown = [], begin = 0, over = null;
+  let shown = [], begin = 0, seconds = WINDOWS[0], over = null;
 
   const read = () => {
-    const at = over === null ? null : begin + over * SECONDS;
+    const at = over === null ? null : begin + over * seconds;
     const point = at === null ? shown.at(-1)
       : shown.reduce((a, b) => a && Math.abs(a.at - at) < Math.abs(b.at - at) ? a : b, null);
     lines.forEach((line, i) => {
       const value = point && line.of(point);
       say(values[i], value === null || value === undefined ? "–" : format(value));
     });
-    const x = over === null || !point ? -9 : point.at - begin;
+    const x = over === null || !point ? -9 : (point.at - begin) * WIDTH / seconds;
     cursor.setAttribute("x1", x);
     cursor.setAttribute("x2", x);
     say(when, over === null || !point ? "now" : clock(point.at));
@@ -46,10 +48,13 @@ export function plot(title, lines, format) {
 
   node.show = (points, now) => {
     shown = points;
-    begin = Math.max(now, points.at(-1)?.at ?? 0) - SECONDS;
+    const end = Math.max(now, points.at(-1)?.at ?? 0);
+    seconds = WINDOWS.find(window => end - (points[0]?.at ?? end) <= window + STEP) ?? WINDOWS.at(-1);
+    begin = end - seconds;
+    say(since, `${seconds / 60} min ago`);
     const most = ceiling(Math.max(0, ...points.flatMap(point => lines.map(line => line.of(point) ?? 0))));
     lines.forEach((line, i) => {
-      const drawn = draw(points, line.of, begin, most);
+      const drawn = draw(points, line.of, at => (at - begin) * WIDTH / seconds, most);
       paths[i].setAttribute("d", drawn.map(run => `M${run.join("L")}`).join(""));
       areas[i]?.setAttribute("d", drawn.map(run =>
         `M${run[0].split(" ")[0]} ${HEIGHT}L${run.join("L")}L${run.at(-1).split(" ")[0]} ${HEIGHT}Z`).join(""));
@@ -61,7 +66,7 @@ export function plot(title, lines, format) {
 }
 
 /** Runs of points that follow each other; a gap (a restart, nothing measured) is a gap. */
-function draw(points, of, begin, most) {
+function draw(points, of, x, most) {
   const runs = [];
   let before = -Infinity;
   for (const point of points) {
@@ -69,7 +74,7 @@ function draw(points, of, begin, most) {
     if (value === null || value === undefined) continue;
     if (point.at - before > 2.5 * STEP) runs.push([]);
     before = point.at;
-    runs.at(-1).push(`${(point.at - begin).toFixed(1)} ${(HEIGHT - 94 * value / (most || 1)).toFixed(1)}`);
+    runs.at(-1).push(`${x(point.at).toFixed(1)} ${(HEIGHT - 94 * value / (most || 1)).toFixed(1)}`);
   }
   return runs.map(run => run.length > 1 ? run : [run[0], run[0].replace(/^\S+/, x => (Number(x) + 2).toFixed(1))]);
 }
