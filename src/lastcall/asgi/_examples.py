@@ -9,7 +9,7 @@ WORKER_ID = "0199d4af-11c2-7d51-8f0e-2a9c51d0b6e4"
 CURSOR = "3q2-7zAxOTlkNGIwLTZmMGEtN2MzNS05ZDNlLTViMWY2ZjFjMmE3Nw"
 
 TASK: dict[str, Any] = {
-    "id": "t-7",
+    "id": "poll-1",
     "name": "poll",
     "kind": "task",
     "group": None,
@@ -25,7 +25,7 @@ TASK: dict[str, Any] = {
     "swallowed_cancel": False,
 }
 TASK_PAGE = {"tasks": [TASK], "shown": 1, "total": 1, "next": None}
-TASK_CANCELLED = {"id": "t-7", "answer": "ended"}
+TASK_CANCELLED = {"id": "poll-1", "answer": "ended"}
 STATS = {
     "name": "lastcall",
     "state": "open",
@@ -186,7 +186,7 @@ REPORT: dict[str, Any] = {
     "counts": {"finished": 2, "handed_over": 1},
     "tasks": [
         {
-            "id": "t-7",
+            "id": "poll-1",
             "name": "poll",
             "kind": "task",
             "group": None,
@@ -219,7 +219,7 @@ STAND: dict[str, Any] = {
     "phase_remaining_seconds": 18.5,
     "busy": 1,
     "work": [
-        {"id": "t-7", "name": "poll", "kind": "task", "group": None, "status": "running", "seconds": 95.0}
+        {"id": "poll-1", "name": "poll", "kind": "task", "group": None, "status": "running", "seconds": 95.0}
     ],
     "report": None,
     "text": None,

@@ -30,6 +30,7 @@ from ._history import History
 from ._jobs_face import JobsFace
 from ._live import Feed
 from ._live_face import LiveFace
+from ._openapi import document
 from ._overview_face import OverviewFace
 from ._pages import Answer, Request, Route, Routes, Says, read_query
 from ._places import Places
@@ -105,6 +106,13 @@ class Face:
                 "What this process is, and what its pages offer.",
                 {200: Says("this process", models.Meta, examples.META)},
             ),
+            Route(
+                "GET",
+                "openapi.json",
+                self._openapi,
+                "This document.",
+                {200: Says("OpenAPI 3.1", dict[str, Any], {"openapi": "3.1.0"})},
+            ),
             *tasks.routes(),
             *self.drain.routes(),
             *LiveFace(self._manager, feed, self._history, self._places).routes(),
@@ -176,6 +184,10 @@ class Face:
 
     async def _meta(self, request: Request) -> Answer:
         return Answer(200, self.meta())
+
+    async def _openapi(self, request: Request) -> Answer:
+        prefix = request.scope.get("root_path", "") + self.prefix
+        return Answer(200, document(self.routes.all, prefix, __version__), tagged=True)
 
     def meta(self) -> dict[str, Any]:
         """What this process is."""

@@ -31,6 +31,7 @@ from ._pages import Answer, BadQuery, Param, Request, Route, Says, read_query, w
 from ._places import Places
 from ._problems import problem
 from ._redact import Redactor
+from ._tasks_face import LINK
 from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
 
 if TYPE_CHECKING:
@@ -83,8 +84,19 @@ _EVENTS = (
 )
 
 _KEY = Param("idempotency-key", "the same as `key` in the body", example="docs-2026-11")
-_LAST_EVENT_ID = Param("last-event-id", "the cursor, as a browser's EventSource tells it", example="17")
+_LAST_EVENT_ID = Param(
+    "last-event-id", "the cursor, as a browser's EventSource tells it", example="0", other={"minLength": 0}
+)
 
+
+WHERE = {
+    "Location": "where the job is to be looked at",
+    "Retry-After": "when looking may be worth it, in seconds",
+}
+_POLL = {
+    "Retry-After": "when asking again may bring news, in seconds, while it has not ended",
+    "ETag": "its state",
+}
 
 # What is not ours is read by the log itself, which is more lenient.
 _KNOWN_OF_EVENTS = tuple(Param(name, "") for name in (*PARAMETERS, "cancel_after"))
@@ -121,7 +133,7 @@ class JobsFace:
                 "jobs",
                 self._list,
                 "The durable jobs for which all of this holds, newest first.",
-                {200: Says("one page", models.JobPage, examples.JOB_PAGE)},
+                {200: Says("one page", models.JobPage, examples.JOB_PAGE, headers=LINK)},
                 query=_FILTERS,
                 refuses=(410, 422, 503),
             ),
@@ -131,8 +143,10 @@ class JobsFace:
                 self._submit,
                 "Submit a job. The answer comes after the commit: from then on it runs to its end, whatever dies.",
                 {
-                    202: Says("it is written down", models.SubmittedJob, examples.JOB),
-                    200: Says("a job with this key was there", models.SubmittedJob, examples.JOB),
+                    202: Says("it is written down", models.SubmittedJob, examples.JOB, headers=WHERE),
+                    200: Says(
+                        "a job with this key was there", models.SubmittedJob, examples.JOB, headers=WHERE
+                    ),
                 },
                 body=models.NewJob,
                 body_example=examples.NEW_JOB,
@@ -151,7 +165,7 @@ class JobsFace:
                 "jobs/{id}",
                 self._show,
                 "One job with its steps and attempts. `Retry-After` says when asking again may be worth it.",
-                {200: Says("the job", models.JobDetail, examples.JOB_DETAIL)},
+                {200: Says("the job", models.JobDetail, examples.JOB_DETAIL, headers=_POLL)},
                 refuses=(404, 503),
             ),
             Route(
@@ -339,16 +353,18 @@ class JobsFace:
     async def _events(self, request: Request) -> ASGIApp:
         query = read_query(request.scope.get("query_string", b""), _KNOWN_OF_EVENTS)
         cancel_after = whole_number(query, "cancel_after", -1, least=0, most=_MAX_CANCEL_AFTER_SECONDS)
+        # Whoever takes a page has read it and is gone: that is no reader whose leaving could mean anything.
+        stays = takes_time(request.scope)
         with self.store() as jobs:
             job = jobs.job(request.words["id"])
             response = LogResponse(
                 self._redactor.log(job.log()),
-                cancel_after_seconds=None if cancel_after < 0 else cancel_after,
+                cancel_after_seconds=cancel_after if stays and cancel_after >= 0 else None,
                 cancel=lambda: job.cancel(StopReason.DISCONNECT),
             )
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            if not takes_time(scope):
+            if not stays:
                 with self.store():
                     await response(scope, receive, send)
                 return

@@ -5,7 +5,9 @@ Times are seconds since the epoch, durations are seconds. Who calls it: the rout
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from ._schema import Bounds
 
 TaskStatusWord = Literal["pending", "running", "completed", "failed", "cancelled"]
 JobStatusWord = Literal["scheduled", "queued", "running", "waiting", "completed", "failed", "cancelled"]
@@ -13,6 +15,12 @@ StateWord = Literal["new", "open", "notice", "draining", "cancelling", "closing"
 ReasonWord = Literal["user", "disconnect", "shutdown", "timeout", "group", "lease_lost"]
 KindWord = Literal["task", "thread", "service", "work", "request", "stream", "websocket", "main"]
 AttemptWord = Literal["completed", "failed", "cancelled", "handed_over", "lost"]
+
+# Printable, which a schema cannot say.
+Text = Annotated[str, Bounds(1, 200)]
+StepText = Annotated[str, Bounds(1, 1000)]
+NotEmpty = Annotated[str, Bounds(1)]
+Delay = Annotated[float, Bounds(least=0)]
 
 
 class Problem(TypedDict):
@@ -225,29 +233,29 @@ class JobPage(TypedDict):
 class NewJob(TypedDict):
     """A job to be submitted. `delay`: seconds. `key`: submitted again with the same key it is the same job."""
 
-    task: str
+    task: NotEmpty
     args: NotRequired[dict[str, Any]]
-    key: NotRequired[str | None]
-    delay: NotRequired[float | None]
+    key: NotRequired[Text | None]
+    delay: NotRequired[Delay | None]
     priority: NotRequired[int | None]
-    queue: NotRequired[str | None]
+    queue: NotRequired[Text | None]
     labels: NotRequired[dict[str, str] | None]
 
 
 class Message(TypedDict):
     """A message for a job that waits for this name, now or later."""
 
-    name: str
+    name: Text
     data: NotRequired[Any]
 
 
 class Decision(TypedDict):
     """What became of a step whose outcome nobody knows: `happened` (perhaps with a `value`), or an `error`."""
 
-    step: str
+    step: StepText
     happened: NotRequired[bool | None]
     value: NotRequired[Any]
-    error: NotRequired[str | None]
+    error: NotRequired[NotEmpty | None]
 
 
 class JobAnswer(TypedDict):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..exceptions import UnknownTaskName
 from . import _examples as examples
 from . import _models as models
-from ._jobs_face import JobsFace
+from ._jobs_face import WHERE, JobsFace
 from ._jobs_json import show_overview
 from ._pages import Answer, Request, Route, Says
 
@@ -58,7 +58,7 @@ class OverviewFace:
                 "schedules/{name}/run",
                 self._run,
                 "Submit the job of a schedule now, beside its ticks.",
-                {202: Says("it is written down", models.SubmittedJob, examples.JOB)},
+                {202: Says("it is written down", models.SubmittedJob, examples.JOB, headers=WHERE)},
                 refuses=(404, 422, 503),
             ),
             Route(

@@ -34,13 +34,14 @@ class Param(NamedTuple):
 
 
 class Says(NamedTuple):
-    """One kind of answer: what it means, the model of its JSON (None: no body), an example of it, and the media types
-    if it is not JSON."""
+    """One kind of answer: what it means, the model of its JSON (None: no body), an example of it, the media types if it
+    is not JSON, and the headers worth knowing."""
 
     about: str
     model: Any = None
     example: Any = None
     media: tuple[str, ...] = ("application/json",)
+    headers: Mapping[str, str] = {}
 
 
 class Request(NamedTuple):

@@ -22,6 +22,8 @@ from ._redact import Redactor
 _LIMIT, _MAX_LIMIT = 100, 1000
 _MAX_REPR = 1000
 
+LINK = {"Link": 'the next page, rel="next"; absent on the last one'}
+
 _FILTERS = (
     Param("status", "only those with this status; may come several times", tuple(TaskStatus), many=True),
     Param("kind", "only this kind of work", tuple(Kind)),
@@ -45,7 +47,7 @@ class TasksFace:
                 "tasks",
                 self._list,
                 "The tasks that live or are still remembered, newest first.",
-                {200: Says("one page", models.TaskPage, examples.TASK_PAGE)},
+                {200: Says("one page", models.TaskPage, examples.TASK_PAGE, headers=LINK)},
                 query=_FILTERS,
                 refuses=(410,),
             ),
