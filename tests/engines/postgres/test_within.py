@@ -12,7 +12,7 @@ import asyncpg
 import psycopg
 import pytest
 from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from lastcall.engines.sqlite import SqliteEngine
@@ -25,6 +25,7 @@ from lastcall.exceptions import (
     UnknownJob,
 )
 from lastcall.jobs import Context, Jobs, Task
+from tests.support.pg_wire import transaction_pooler
 from tests.support.postgres import shared_url
 
 from .libraries import LIBRARIES, Library, of_asyncpg, of_psycopg
@@ -128,6 +129,39 @@ async def test_keys(library: Library) -> None:
             await transaction.commit()
         assert {info.id for info in await jobs.find()} == {before.id, new.id}
         assert await query(f"SELECT * FROM {table}") == [(1,)]
+
+
+async def test_a_scoped_session() -> None:
+    """The session of this task, as SQLAlchemy's registry gives it."""
+    async with a_shop() as (jobs, double, _):
+        engine = create_async_engine(_alchemy())
+        registry = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
+        job = await double.options(connection=registry).submit(1)
+        assert await jobs.find() == []
+        await registry.commit()
+        assert await job.status() == "queued"
+        await registry.remove()
+        await engine.dispose()
+
+
+async def test_behind_a_pooler() -> None:
+    """The user's connection and the store's own go through a pooler, where no two transactions meet the same server
+    connection."""
+    async with a_shop() as (jobs, _, _), transaction_pooler(shared_url()) as url:
+        pooled = Jobs(f"{url}?schema={schema_of(jobs)}")
+
+        @pooled.task(name="double")
+        async def double(x: int) -> int:
+            return 2 * x
+
+        connection = await asyncpg.connect(url, statement_cache_size=0)
+        async with pooled:
+            for end, expected in (("ROLLBACK", 0), ("COMMIT", 1)):
+                await connection.execute("BEGIN")
+                await double.options(connection=connection, key="k").submit(1)
+                await connection.execute(end)
+                assert len(await pooled.find()) == expected
+        await connection.close()
 
 
 async def test_two_transactions_with_one_key() -> None:
