@@ -154,7 +154,10 @@ class Running:
 
 def clone(folder: Path) -> None:
     """What somebody gets who clones it: the last commit."""
-    packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    try:
+        packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise WentWrong(f"{ROOT} is no git repository with a commit: there is nothing to clone") from None
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
 
@@ -261,13 +264,15 @@ def main() -> int:
     options = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lastcall-newcomer-") as folder:
-        machine = Machine(Path(folder))
-        readme = (machine.project / "README.md").read_text(encoding="utf-8")
+        machine = None
         try:
+            machine = Machine(Path(folder))
+            readme = (machine.project / "README.md").read_text(encoding="utf-8")
             both_commands(machine, readme, options.tests, options.skip_tests)
             quickstart(machine, readme)
         except (WentWrong, subprocess.TimeoutExpired) as error:
-            print(f"newcomer: step {len(machine.steps) + 1} went wrong: {error}", file=sys.stderr)
+            step = 1 if machine is None else len(machine.steps) + 1
+            print(f"newcomer: step {step} went wrong: {error}", file=sys.stderr)
             return 1
     print(f"{len(machine.steps)} steps, {time.monotonic() - begun:.0f} s in all")
     return 0

@@ -8,9 +8,30 @@ from pathlib import Path
 
 import pytest
 
+from scripts.newcomer import WentWrong, blocks, section
 from tests.cli.program import ROOT, WAIT_SECONDS, Program
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
+
+
+def test_what_is_pasted_is_the_whole_program() -> None:
+    """A newcomer pastes the block of the README, and an import is missing."""
+    (pasted,) = blocks(section(README, "Quickstart"), "python")
+    assert EXAMPLE == f'"""{EXAMPLE.split(chr(34) * 3)[1]}"""\n\n{pasted}'
+    assert pasted in (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+
+
+def test_the_newcomer_finds_what_to_type() -> None:
+    """A section of the README was changed, and `make newcomer` types something else."""
+    (both,) = blocks(section(README, "Two minutes"), "sh")
+    assert [line.split("  ")[0] for line in both.splitlines()] == ["make demo", "make test"]
+    install, serve, order = blocks(section(README, "Quickstart"), "sh")
+    assert (
+        install.startswith("pip install") and serve.startswith("lastcall serve") and order.startswith("curl")
+    )
+    with pytest.raises(WentWrong, match="no section 'Nowhere'"):
+        section(README, "Nowhere")
 
 
 def serving(folder: Path) -> Program:
@@ -30,6 +51,8 @@ def post(program: Program, path: str) -> dict[str, str]:
         connection.close()
 
 
+@pytest.mark.server
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_run_stopped_run_again(tmp_path: Path, stop: signal.Signals) -> None:
     """A book is ordered, the server stopped or killed in the middle, started again: it goes on, no chapter twice."""
