@@ -82,3 +82,16 @@ def test_every_command_exists(page: Path) -> None:
         if wrong:
             unknown.append(f"lastcall {' '.join(words)}: {', '.join(wrong)}")
     assert unknown == []
+
+
+def test_every_verb_of_make_exists() -> None:
+    """A page tells somebody to `make` what the Makefile does not know."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    told = {
+        (page.name, verb)
+        for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "bench" / "README.md"]
+        for verb in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {(page, verb) for page, verb in told if verb not in known} == set()
+    assert {"demo", "test", "docs"} <= {verb for _, verb in told}
