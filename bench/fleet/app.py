@@ -14,7 +14,7 @@ from .work import FleetWork
 
 place = read_place()
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-ledger = Ledger(place.ledger)
+ledger = Ledger(place.ledger, pid=place.number)
 ledger.write("boot", f"r{place.release} {'far' if place.far else 'near'} {place.door}")
 if place.far:
     make_unknown()

@@ -175,13 +175,13 @@ class Play:
         if (worker := await self._workers.at_peace(action.who)) is None:
             return None
         self._workers.kill(worker)
-        return str(worker.child.pid)
+        return f"worker {worker.number}"
 
     async def _stop(self, action: Action) -> str | None:
         if (worker := await self._workers.at_peace(action.who)) is None:
             return None
         self._workers.stop(worker)
-        return str(worker.child.pid)
+        return f"worker {worker.number}"
 
     async def _stop_and_kill(self, action: Action) -> str | None:
         """The grace of an orchestrator that has none."""
@@ -190,7 +190,7 @@ class Play:
         self._workers.stop(worker)
         await asyncio.sleep(0.05 * action.who)
         self._workers.kill(worker)
-        return str(worker.child.pid)
+        return f"worker {worker.number}"
 
     async def _stall(self, action: Action) -> str | None:
         if (worker := await self._workers.at_peace(action.who)) is None:
@@ -198,12 +198,12 @@ class Play:
         self._workers.stall(worker)
         await asyncio.sleep(action.seconds)
         self._workers.go_on(worker)
-        return f"{worker.child.pid} for {action.seconds:g} s"
+        return f"worker {worker.number} for {action.seconds:g} s"
 
     async def _deploy(self, action: Action) -> str | None:
         # Asked for at once, before any of the new workers is there.
         self._users.release = self._workers.release + 1
-        _, count = await asyncio.gather(self._users.submit_release(), self._workers.roll())
+        _, count = await asyncio.gather(self._users.submit_release(), self._workers.roll(self.stop))
         return f"release {self._workers.release}, {count} workers"
 
     async def _hurt(self, hurt: Callable[[PostgresStore], Awaitable[str]]) -> str | None:

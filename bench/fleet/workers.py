@@ -9,9 +9,8 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.jobs.crash.forks import PATIENCE_SECONDS, Child, Nursery
+from tests.jobs.crash.forks import Child, Nursery
 from tests.jobs.crash.ledger import Ledger
 
 from .place import Place
@@ -29,10 +28,17 @@ _BEGINNING_SECONDS = 15.0
 _PLAN = ("--drain", "10", "--cancel", "2", "--close", "5")
 
 
-class Worker(NamedTuple):
-    child: Child
-    began: float
-    release: int
+class Worker:
+    """One process. `number`: who it is in the ledger; the system's own numbers come round again within an hour."""
+
+    def __init__(self, number: int, child: Child, release: int) -> None:
+        self.number = number
+        self.child = child
+        self.release = release
+        self.began = time.monotonic()
+        self.attacked = False
+        self.killed = False
+        self.told = False
 
 
 class Workers:
@@ -50,15 +56,12 @@ class Workers:
         self._alive: dict[int, Worker] = {}
         self._up: set[int] = set()
         self._read = 0  # so many bytes of the ledger
-        self._attacked: set[int] = set()
-        self._killed: set[int] = set()
-        self._told: set[int] = set()
         self._starting: set[asyncio.TimerHandle] = set()
         self._last_trouble = -1e9
+        self.started = 0
         self.release = 0
         self.bad_exits: list[str] = []
         self.exits: Counter[str] = Counter()
-        self.started = 0
 
     # --- their life ------------------------------------------------------------------------------------
 
@@ -66,31 +69,26 @@ class Workers:
         """One more, of the current release."""
         self.started += 1
         door = self._random.choice(list(self._doors))
-        far = self._random.random() < 0.5
         place = Place(
             self._doors[door],
             str(self._folder / "ledger"),
+            self.started,
             self.release,
-            far,
+            self._random.random() < 0.5,
             door,
             self._options.lease_seconds,
         )
-        arguments = [
-            "worker",
-            "bench.fleet.app:jobs",
-            "--concurrency",
-            str(self._options.concurrency),
-            *_PLAN,
-        ]
+        concurrency = ("--concurrency", str(self._options.concurrency))
+        arguments = ["worker", "bench.fleet.app:jobs", *concurrency, *_PLAN]
         given = {"environment": place.environment(), "arguments": arguments}
         child = self._nursery.fork("bench.fleet.process:run", given, str(self._folder / "log"))
-        self._alive[child.pid] = Worker(child, time.monotonic(), self.release)
+        self._alive[self.started] = Worker(self.started, child, self.release)
 
     def reap(self) -> None:
         """Judge those that have ended, and put others in their place."""
         loop = asyncio.get_running_loop()
         for worker in [worker for worker in self._alive.values() if worker.child.ended.is_set()]:
-            del self._alive[worker.child.pid]
+            del self._alive[worker.number]
             self._judge(worker)
             self._starting = {handle for handle in self._starting if handle.when() > loop.time()}
             self._starting.add(loop.call_later(self._random.uniform(0.0, _AGAIN_SECONDS), self.start))
@@ -100,26 +98,23 @@ class Workers:
         self._last_trouble = time.monotonic()
 
     def _judge(self, worker: Worker) -> None:
-        child, code = worker.child, worker.child.code
-        now = time.monotonic()
+        code, now = worker.child.code, time.monotonic()
         young = now - worker.began < _BEGINNING_SECONDS
-        told = child.pid in self._told
         if code == 0:
             how = "in order"
-        elif code == -signal.SIGKILL and child.pid in self._killed:
+        elif code == -signal.SIGKILL and worker.killed:
             how = "killed"
         elif code == -signal.SIGKILL:
             how = "poisoned"  # the verdict asks the ledger whether that is so
-            self._ledger.write("died", pid=child.pid)
-        elif told and young and code in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            self._ledger.write("died", pid=worker.number)
+        elif worker.told and young and code in (-signal.SIGTERM, 128 + signal.SIGTERM):
             how = "stopped before it had begun"
         elif code in (1, 2) and now - self._last_trouble < _TROUBLE_SECONDS:
             how = "without its store"
         else:
             how = f"with {code}"
-            self.bad_exits.append(
-                f"{child.pid} exited with {code}" + ("" if told else ", and nobody had told it to")
-            )
+            unasked = "" if worker.told else ", and nobody had told it to"
+            self.bad_exits.append(f"worker {worker.number} exited with {code}{unasked}")
         self.exits[how] += 1
 
     # --- what is done to them --------------------------------------------------------------------------
@@ -129,7 +124,9 @@ class Workers:
         deadline = time.monotonic() + _VICTIM_SECONDS
         while time.monotonic() < deadline:
             self._look_who_is_up()
-            free = [worker for pid, worker in self._alive.items() if pid in self._up - self._attacked]
+            free = [
+                worker for worker in self._alive.values() if worker.number in self._up and not worker.attacked
+            ]
             if len(free) >= 2:
                 return free[int(who * len(free))]
             await asyncio.sleep(_LOOK_SECONDS)
@@ -138,41 +135,38 @@ class Workers:
     def _look_who_is_up(self) -> None:
         with open(self._folder / "ledger", "rb") as file:
             file.seek(self._read)
-            *lines, rest = file.read().split(b"\n")
+            *lines, _ = file.read().split(b"\n")
         self._read += sum(len(line) + 1 for line in lines)
         self._up |= {json.loads(line)[1] for line in lines if line.endswith(b'"boot"]')}
 
     def kill(self, worker: Worker) -> None:
-        self._attacked.add(worker.child.pid)
-        self._killed.add(worker.child.pid)
-        self._ledger.write("killed", pid=worker.child.pid)
+        worker.attacked = worker.killed = True
+        self._ledger.write("killed", pid=worker.number)
         worker.child.send(signal.SIGKILL)
 
     def stop(self, worker: Worker) -> None:
-        self._attacked.add(worker.child.pid)
-        self._told.add(worker.child.pid)
-        self._ledger.write("stopped", pid=worker.child.pid)
+        worker.attacked = worker.told = True
+        self._ledger.write("stopped", pid=worker.number)
         worker.child.send(signal.SIGTERM)
 
     def stall(self, worker: Worker) -> None:
-        self._attacked.add(worker.child.pid)
-        self._ledger.write("stalled", pid=worker.child.pid)
+        worker.attacked = True
+        self._ledger.write("stalled", pid=worker.number)
         worker.child.send(signal.SIGSTOP)
 
     def go_on(self, worker: Worker) -> None:
-        self._ledger.write("continued", pid=worker.child.pid)
+        self._ledger.write("continued", pid=worker.number)
         worker.child.send(signal.SIGCONT)
-        self._attacked.discard(worker.child.pid)
+        worker.attacked = False
 
-    async def roll(self) -> int:
+    async def roll(self, stop: asyncio.Event) -> int:
         """A deploy: from now on those that start are of the next release, and the others are stopped one by one."""
         self.release += 1
         self._ledger.write("deploy", f"r{self.release}")
         old = [worker for worker in self._alive.values() if worker.release < self.release]
         for worker in old:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while not worker.child.ended.is_set() and time.monotonic() < deadline:
-                if worker.child.pid not in self._attacked:  # one that is stalled hears of it later
+            while not worker.child.ended.is_set() and not stop.is_set():
+                if not worker.attacked:  # one that is stalled hears of it later
                     self.stop(worker)
                 await asyncio.sleep(_LOOK_SECONDS)
         return len(old)

@@ -25,16 +25,22 @@ class Line(NamedTuple):
 
 
 class Ledger:
-    """Appends. One line is one `write` to a file opened for appending, so lines of several processes never mix."""
+    """Appends. One line is one `write` to a file opened for appending, so lines of several processes never mix.
 
-    def __init__(self, path: str | Path, on_write: Callable[[str], None] | None = None) -> None:
+    `pid`: who writes, where the system's own numbers would come round again within a run.
+    """
+
+    def __init__(
+        self, path: str | Path, on_write: Callable[[str], None] | None = None, pid: int | None = None
+    ) -> None:
+        self._pid = os.getpid() if pid is None else pid
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._on_write = on_write
 
     def write(
         self, what: str, key: str = "", job: str = "", attempt: int = 0, pid: int | None = None
     ) -> None:
-        line = Line(time.time(), pid or os.getpid(), job, attempt, key, what)
+        line = Line(time.time(), self._pid if pid is None else pid, job, attempt, key, what)
         if self._on_write is not None:
             self._on_write("write")
         os.write(self._file, json.dumps(line).encode() + b"\n")
