@@ -11,7 +11,7 @@ VARIABLE = "LASTCALL_FLEET"
 
 class Place(NamedTuple):
     """`number`: who it is in the ledger. `release`: of the code. `far`: as on another machine, where nobody can see
-    whether this process is gone, so that its lease alone says so. `door`: how it gets to the database, for the ledger."""
+    whether this process is gone, so that its lease alone says so. `door`: how it gets to the store, for the ledger."""
 
     url: str
     ledger: str

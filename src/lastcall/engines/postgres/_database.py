@@ -4,9 +4,9 @@ Who calls it: the engine, for every verb. What it owns: the pool, and what is kn
 
 A try that the server took back (a deadlock, a serialization failure) is made again: nothing was written. A try whose
 connection was lost before its commit is made again, too. One that was lost in its commit is *in doubt*: a transaction
-is looked up by its number on another connection, and a single statement is asked again by a verb that can tell
-(`Store.again`). When the server stays away the caller hears `EngineUnavailable`; only then, after a commit in doubt, it
-may have been written all the same.
+is looked up by what it has left (`_doubt`) on another connection, and a single statement is asked again by a verb that
+can tell (`Store.again`). When the server stays away the caller hears `EngineUnavailable`; only then, after a commit in
+doubt, it may have been written all the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ...exceptions import EngineUnavailable
 from .._outage import Outage
+from ._doubt import Slots, Witness, leave, was_committed
 from ._driver import Address, Connection, Kind, connect, is_elsewhere, kind_of, refuses_settings, translated
 from ._log import write_told
 from ._pool import Pool
@@ -35,16 +36,13 @@ _TRIES = 20
 _PATIENCE_SECONDS = 3.0
 _PAUSE_SECONDS = 0.05
 
-_XID = "SELECT pg_current_xact_id_if_assigned()::text"
-_FATE = "SELECT pg_xact_status($1::text::xid8)"
-
 
 class _Doubt(Exception):
     """The commit of this transaction was asked for, and its answer lost."""
 
-    def __init__(self, xid: str, answer: Any) -> None:
-        super().__init__(xid)
-        self.xid = xid
+    def __init__(self, witness: Witness, answer: Any) -> None:
+        super().__init__(witness.xid)
+        self.witness = witness
         self.answer = answer
 
 
@@ -67,6 +65,7 @@ class Database:
         self._outage = outage
         self._pooled = pooled
         self._pool = Pool(self.connect, size)
+        self._slots = Slots()
 
     @property
     def pooled(self) -> bool:
@@ -179,12 +178,15 @@ class Database:
 
     async def _transaction(self, work: Work[Any], again: bool) -> _Try:
         connection = await self._pool.take()
+        slot = self._slots.take()
         try:
             store = Store(connection, self._terms, again=again)
             await store.begin()
             answer = await work(store)
             await write_told(store)
-            await self._commit(connection, answer)
+            await self._commit(store, slot, answer)
+            # After anything else its transaction may still be under way, and would be waited for.
+            self._slots.give_back(slot)
             return _Try(answer)
         except _Doubt as doubt:
             self._pool.drop(connection)
@@ -199,15 +201,14 @@ class Database:
         finally:
             self._pool.give_back(connection)
 
-    async def _commit(self, connection: Connection, answer: Any) -> None:
-        xid = await connection.fetchval(_XID)
+    async def _commit(self, store: Store, slot: int, answer: Any) -> None:
+        witness = await leave(store, slot)
         try:
-            await connection.execute("COMMIT")
+            await store.connection.execute("COMMIT")
         except Exception as error:
-            # Without a number nothing was written, and nothing can be in doubt.
-            if xid is None or kind_of(error) is not Kind.LOST:
+            if witness is None or kind_of(error) is not Kind.LOST:
                 raise
-            raise _Doubt(xid, answer) from error
+            raise _Doubt(witness, answer) from error
 
     async def _roll_back(self, connection: Connection) -> None:
         if connection.is_closed():
@@ -218,15 +219,13 @@ class Database:
             self._pool.drop(connection)
 
     async def _settle(self, doubt: _Doubt) -> _Try:
-        """Look up whether the transaction was committed, by its number."""
+        """Look up whether the transaction was committed, by what it has left."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         self._pool.drop_idle()
         while True:
-            fate = await self._fate(doubt.xid)
-            if fate == "committed":
-                return _Try(doubt.answer)
-            if fate == "aborted":
-                return _Try(None, doubt.__cause__, Kind.LOST)
+            committed = await self._fate(doubt.witness)
+            if committed is not None:
+                return _Try(doubt.answer) if committed else _Try(None, doubt.__cause__, Kind.LOST)
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -236,13 +235,12 @@ class Database:
         )
         return _Try(None, unknown, Kind.REFUSED)
 
-    async def _fate(self, xid: str) -> str | None:
+    async def _fate(self, witness: Witness) -> bool | None:
+        """None: nobody can tell yet."""
         try:
-            outcome = await self._single(lambda store: store.value(_FATE, xid), False)
+            outcome = await self._single(lambda store: was_committed(store, witness), False)
         except EngineUnavailable:
             return None
-        if outcome.kind is Kind.CALLER:  # a number from the future: another server, which never saw it
-            return "aborted"
         return None if outcome.error is not None else outcome.answer
 
     def _failed(self, connection: Connection, error: Exception) -> _Try:

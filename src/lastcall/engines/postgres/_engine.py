@@ -42,13 +42,14 @@ from ._batches import Batches
 from ._claims import Claims
 from ._clock import Clock
 from ._database import Database
+from ._doubt import forget
 from ._driver import Address
 from ._finishes import Finishes
 from ._hints import Hints
 from ._leases import Leases
 from ._outside import Cancel, Send, ask_to_cancel, cancel, prune, purge, retry, send
 from ._steps import Append, Step, all_completed, append_events, different_steps, record_steps
-from ._store import Terms, Texts
+from ._store import Store, Terms, Texts
 from ._streams import PostgresStreams
 from ._submit import Tick, add_lanes, fire, is_plain, lanes_of, submit_carefully, submit_plain
 from ._transact import CallersError, Transact, transact
@@ -415,4 +416,9 @@ class PostgresEngine:
 
     async def prune(self, limit: int) -> int:
         database = self._ready()
-        return await self._written(database.transact(lambda store: prune(store, limit)))
+
+        async def work(store: Store) -> int:
+            await forget(store)
+            return await prune(store, limit)
+
+        return await self._written(database.transact(work))

@@ -161,7 +161,14 @@ _VERSION_2 = (
         WHEN (OLD.labels IS NOT NULL) EXECUTE FUNCTION lastcall.unlabelled()""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    # What a transaction of ours leaves behind, so that it can be asked for when the answer to its commit was lost: see
+    # `_doubt`. One row for each that is under way at once, written again and again.
+    """CREATE TABLE lastcall.witness (slot bigint PRIMARY KEY, token bigint NOT NULL, at float8 NOT NULL)
+        WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.5, autovacuum_vacuum_threshold = 1000)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 VERSION = len(MIGRATIONS)
 
