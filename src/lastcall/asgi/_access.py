@@ -28,7 +28,8 @@ class Challenge(NamedTuple):
 
 class Shown(NamedTuple):
     """Something that is about to be shown. `task`: whose. `what`: `args`, `result`, `progress`, `error`, `step` (a
-    step's value), `event`. `name`: which step, or what type of event. `value`: plain JSON of jobs (an error: an object
+    step's value), `step_key` (its identity, in which its arguments stand), `event`. `name`: which step, or what type of
+    event. `value`: plain JSON of jobs (an error: an object
     with type, message and traceback); of a task in memory the object itself, whose `repr` would be shown."""
 
     task: str

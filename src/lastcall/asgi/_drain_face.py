@@ -120,14 +120,12 @@ class DrainFace:
 
     def stand(self) -> dict[str, Any]:
         """Where the shutdown stands, as it may be shown."""
-        told = stand(self._manager)
-        report = told["report"]
-        return told if report is None else {**told, "report": self._redactor.report(report)}
+        return stand(self._manager, self._redactor)
 
     async def _shutdown(self, request: Request) -> Answer:
         self._check_open()
         told = self.stand()
-        earlier = [self._redactor.report(json.loads(report.to_json())) for report in self._earlier]
+        earlier = [json.loads(self._redactor.report(report).to_json()) for report in self._earlier]
         reports = earlier if told["report"] is None else [told["report"], *earlier]
         phase = _PHASES.get(self._manager.state)
         return Answer(200, {**told, "phase": phase, "reports": reports})
@@ -201,12 +199,12 @@ class DrainFace:
             await asyncio.wait({leaving}, timeout=_LOOK_SECONDS)
 
 
-def stand(manager: TaskManager) -> dict[str, Any]:
+def stand(manager: TaskManager, redactor: Redactor) -> dict[str, Any]:
     """Where the shutdown of this manager stands, as JSON. `work`: who is waited for, the first of them."""
     roster, runner = manager._roster, manager._runner
-    report = (
-        manager.report if manager.state is ManagerState.CLOSED else None
-    )  # not that of an earlier opening
+    # Not that of an earlier opening.
+    ended = manager.report if manager.state is ManagerState.CLOSED else None
+    report = None if ended is None else redactor.report(ended)
     deadlines: Deadlines | None = getattr(runner, "_deadlines", None)
     now = roster.clock()
     live = list(islice((record for record in roster.live.values() if not record.daemon), _LISTED))

@@ -346,7 +346,7 @@ class JobsFace:
         shown = redactor.job(show_job(info))
         shown["steps"] = [redactor.step(task, show_step(step)) for step in steps]
         shown["attempts"] = [redactor.attempt(task, show_attempt(attempt)) for attempt in attempts]
-        shown["undecided_steps"] = undecided
+        shown["undecided_steps"] = [redactor.key(task, step) for step in undecided]
         shown["log"] = {"first": place.first, "last": place.last}
         return Answer(200, shown, _poll_hint(info), tagged=True)
 
@@ -411,13 +411,15 @@ class JobsFace:
         step, decision = _text(body, "step"), _decision(body)
         with self.store() as jobs:
             job = jobs.job(id)
-            undecided = await _undecided(jobs, id)
-            if step not in undecided:
+            info, key = await job.info(), self._redactor.key
+            # A step may be named as it was shown.
+            undecided = {key(info.task, one): one for one in await _undecided(jobs, id)}
+            if step not in undecided and step not in undecided.values():
                 which = ", ".join(undecided) or "none"
                 return _impossible(
-                    id, await job.status(), f"it asks for no decision about {step[:200]!r}, but: {which}"
+                    id, info.status, f"it asks for no decision about {step[:200]!r}, but: {which}"
                 )
-            await job.resolve(step, **decision)
+            await job.resolve(undecided.get(step, step), **decision)
         return Answer(200, {"id": id, "answer": "resolved"})
 
     async def _purge(self, request: Request) -> Answer:

@@ -12,10 +12,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from .._core._report import ShutdownReport
 from ..streams import Entry, Log, LogPage
 from ._access import Redact, Shown
 
 logger = logging.getLogger("lastcall.asgi")
+
+# Where events that jobs and engines write by themselves name a step.
+_KEYS = {"step": "key", "step.reset": "step"}
 
 _WITHHELD = "(not shown: the redact hook failed)"
 
@@ -57,18 +61,23 @@ class Redactor:
         """A step with its value."""
         key = shown["key"]
         value, error = self.value(task, "step", shown["value"], key), self.error(task, shown["error"], key)
-        return {**shown, "value": value, "error": error}
+        return {**shown, "key": self.key(task, key), "value": value, "error": error}
+
+    def key(self, task: str, key: str) -> str:
+        """The identity of a step, in which its arguments are written out."""
+        return str(self.value(task, "step_key", key))
 
     def attempt(self, task: str, shown: dict[str, Any]) -> dict[str, Any]:
         """One try."""
         return {**shown, "error": self.error(task, shown["error"])}
 
-    def report(self, report: dict[str, Any]) -> dict[str, Any]:
-        """The record of a shutdown, whose tasks may have ended with errors."""
+    def report(self, report: ShutdownReport) -> ShutdownReport:
+        """The record of a shutdown, whose tasks and resources may have ended with errors."""
         if self._redact is None:
             return report
-        tasks = [{**one, "error": self._told(one["name"], one["error"])} for one in report["tasks"]]
-        return {**report, "tasks": tasks}
+        tasks = tuple(one._replace(error=self._told(one.name, one.error)) for one in report.tasks)
+        resources = tuple(one._replace(error=self._told(one.name, one.error)) for one in report.resources)
+        return report._replace(tasks=tasks, resources=resources)
 
     def _told(self, task: str, error: str | None) -> str | None:
         shown = self.value(task, "error", error)
@@ -98,8 +107,13 @@ class _RedactedLog:
         return page._replace(entries=[self._entry(task, entry) for entry in page.entries])
 
     def _entry(self, task: str, entry: Entry) -> Entry:
-        shown = self._redactor.value(task, "event", json.loads(entry.data), entry.type)
-        return entry._replace(data=json.dumps(shown, default=repr))
+        redactor, data = self._redactor, json.loads(entry.data)
+        member = _KEYS.get(entry.type)
+        if isinstance(data, dict) and isinstance(data.get(member), str):
+            data = {**data, member: redactor.key(task, data[member])}
+        shown = redactor.value(task, "event", data, entry.type)
+        step = None if entry.step is None else redactor.key(task, entry.step)
+        return entry._replace(data=json.dumps(shown, default=repr), step=step)
 
     async def snapshot(self) -> dict[str, Any]:
         return self._redactor.job(await self._log.snapshot())
