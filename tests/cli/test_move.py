@@ -41,6 +41,7 @@ pytestmark = [pytest.mark.loops("asyncio"), pytest.mark.slow, pytest.mark.timeou
 LONG = os.environ.get("LASTCALL_LONG") == "1"
 SEED = int(os.environ.get("LASTCALL_SEED") or random.randrange(1 << 30))
 PROGRAMS = "tests.cli.move_program"
+NOT_CARRIED = ("worker", "meta", "witness", "label")
 SCHEMA = f"move_{os.getpid()}"
 TARGET = f"?schema={SCHEMA}"
 
@@ -202,7 +203,9 @@ def test_jobs_go_on_behind_their_last_step(folder: Path) -> None:
             assert await by_key["later"].status() == "scheduled"
             assert (await by_key["done"].info()).labels == {"who": "ann"}
             assert (await program.four.options(key="done").submit("done")).id == by_key["done"].id
-            new = await program.leaf.options(key="new").submit(9)
+            assert [info.key for info in await jobs.find(label=("who", "ann"))] == ["done"]
+            new = await program.leaf.options(key="new", labels={"who": "bob"}).submit(9)
+            assert [info.key for info in await jobs.find(label=("who", "bob"))] == ["new"]
             assert (await jobs.find(limit=1))[0].id == new.id
             assert await new.result(timeout=30) == 9
             later = [event.seq async for event in waits.events(after=seen[-1])]
@@ -220,7 +223,8 @@ def before_of(seen: dict[str, Any], job_id: str) -> list[Any]:
 
 
 def test_no_column_is_left_behind() -> None:
-    """Every column of PostgreSQL's tables comes along, but for those that say who is at work now."""
+    """Every column of PostgreSQL's tables comes along, but for those that say who is at work now, and what is drawn
+    from others."""
 
     async def columns() -> set[tuple[str, str]]:
         async with opened(PostgresEngine(shared_url(), schema=SCHEMA)):
@@ -229,7 +233,7 @@ def test_no_column_is_left_behind() -> None:
             f"SELECT table_name::text, column_name::text FROM information_schema.columns"
             f" JOIN pg_tables ON tablename = table_name AND schemaname = table_schema WHERE table_schema = '{SCHEMA}'"
         )
-        return {(table, column) for table, column in found if table not in ("worker", "meta")}
+        return {(table, column) for table, column in found if table not in NOT_CARRIED}
 
     carried = {(table.name, column) for table in TABLES for column in table.columns}
     assert carried == asyncio.run(columns()) - {("job", "claim")}
@@ -260,9 +264,9 @@ async def test_killed_on_the_way_and_again(lived: Path, nursery: Nursery, tmp_pa
         for number in range(1000 if LONG else 3):
             folder = Path(shutil.copytree(rescued, tmp_path / f"{number}"))
             await drop()
-            # A move has about this many messages; in a long run the first is at each of them.
-            at = at + 1 if LONG else chance.randrange(1, 220)
-            places = [at, chance.randrange(1, 120)]
+            # A move of this file has some 400 messages; in a long run the first kill is at each of them.
+            at = at + 1 if LONG else chance.randrange(1, 400)
+            places = [at, chance.randrange(1, 400)]
             ends = [
                 await move_until(wire, nursery, folder, place, late=bool(chance.randrange(2)))
                 for place in places

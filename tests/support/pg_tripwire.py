@@ -18,9 +18,11 @@ from tests.support.pg_wire import Streams, _message, _place, _read_message, _ser
 
 BEGIN, END = "/* begin */", "/* end */"
 _NAMES = {b"Q": "query", b"P": "parse", b"B": "bind", b"D": "describe", b"E": "execute", b"S": "sync", b"H": "flush",
-          b"C": "close", b"X": "end"}  # fmt: skip
+          b"C": "close", b"X": "end", b"d": "rows", b"c": "end of rows"}  # fmt: skip
 # What the server answers at once.
-_ANSWERED = (b"Q", b"S")
+_ANSWERED = (b"Q", b"S", b"c")
+# What it answers with when it is ready for more: for another statement, or for the rows of a COPY.
+_READY = (b"Z", b"G")
 
 
 class Message(NamedTuple):
@@ -147,7 +149,7 @@ class _Connection:
                 if not self._held:
                     self._client[1].write(_message(kind, body))
                     await self._client[1].drain()
-                elif kind == b"Z":
+                elif kind in _READY:
                     self._ready.set()
         self._ready.set()
         self._client[1].close()

@@ -129,9 +129,9 @@ async def test_a_server_that_is_too_old(version: str) -> None:
 
 
 async def test_old_workers_during_a_rolling_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next version's migration is made under a worker of this one, which goes on to its last job. (There is one
-    version so far; the next one is made up here: a column and an index more.) A process of this version that starts
-    only then is refused."""
+    """The next version's migration is made under a worker of this one, which goes on to its last job. (The
+    next one is made up here: a column and an index more.) A process of this version that starts only then is
+    refused."""
     await drop("rolling")
     url = f"{shared_url()}?schema=rolling"
     old = Jobs(url)
@@ -156,6 +156,35 @@ async def test_old_workers_during_a_rolling_deploy(monkeypatch: pytest.MonkeyPat
         with pytest.raises(SchemaTooNew):
             await PostgresEngine(shared_url(), schema="rolling").open()
     await drop("rolling")
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+async def test_an_older_schema(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store as an older version has made it, with a job in it: brought to this version by three engines at once; the
+    job is found, by its label too, and is run."""
+    await drop("older")
+    with monkeypatch.context() as then:
+        then.setattr(_schema, "MIGRATIONS", _schema.MIGRATIONS[:version])
+        then.setattr(_schema, "VERSION", version)
+        await migrate_by_opening("older")
+    await query("INSERT INTO older.lane (queue, task, version) VALUES ('default', 'work', '')")
+    await query(
+        "INSERT INTO older.job (lane, id, status, priority, max_lost, max_attempts, created_at, args, labels)"
+        " VALUES (1, '01a20e6c-76c0-76dd-834b-c8909e4a69e6', 'queued', 0, 3, 100, 1.0, $1, $2)",
+        *('{"number": 7}', '{"who": "ann"}'),
+    )
+    await asyncio.gather(*(migrate_by_opening("older") for _ in range(3)))
+    assert await query("SELECT version FROM older.meta") == [(VERSION,)]
+    jobs = Jobs(f"{shared_url()}?schema=older")
+
+    @jobs.task(name="work")
+    async def work(number: int) -> int:
+        return number
+
+    async with jobs, jobs.worker():
+        (found,) = await jobs.find(label=("who", "ann"))
+        assert await jobs.job(found.id).result(timeout=30) == 7
+    await drop("older")
 
 
 async def migrate_by_opening(schema: str) -> None:

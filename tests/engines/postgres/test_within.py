@@ -469,11 +469,12 @@ async def test_a_user_without_rights() -> None:
             await transaction.run("SELECT 1")
         await query(f"GRANT USAGE ON SCHEMA {schema} TO clerk")
         await query(f"GRANT SELECT, INSERT ON {schema}.job TO clerk")
+        await query(f"GRANT INSERT ON {schema}.label TO clerk")
         await query(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO clerk")
         async with of_asyncpg(url) as transaction:
-            await double.options(connection=transaction.connection, key="k").submit(1)
+            await double.options(connection=transaction.connection, key="k", labels={"by": "clerk"}).submit(1)
             await transaction.commit()
-        assert len(await jobs.find()) == 1
+        assert len(await jobs.find(label=("by", "clerk"))) == 1
         await query(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM clerk")
         await query(f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM clerk")
         await query(f"REVOKE ALL ON SCHEMA {schema} FROM clerk")

@@ -24,6 +24,8 @@ _ANY = "SELECT EXISTS (SELECT FROM lastcall.{table})"
 # What a worker leaves behind that has come too early and found no jobs; those that arrive bring their own.
 _TRACES = ("lane", "rate", "schedule")
 _OCCUPANTS = "SELECT id, host, pid FROM lastcall.worker ORDER BY id"
+_FUNCTIONS = """SELECT pg_get_functiondef(pg_proc.oid) FROM pg_proc
+    JOIN pg_namespace ON pg_namespace.oid = pronamespace WHERE nspname = $1"""
 # In place of the word `max`, which would be a whole walk where a key has two parts.
 _LAST = "SELECT {key} FROM lastcall.{table} ORDER BY {descending} LIMIT 1"
 _SET = "SELECT setval(pg_get_serial_sequence($1, $2), (SELECT max({column}) FROM lastcall.{table}))"
@@ -136,6 +138,7 @@ class Arrival:
                 await self._connection.execute(
                     f"ALTER SCHEMA {self._beside.quoted} RENAME TO {self._place.quoted}"
                 )
+                await self._correct_functions()
         except Exception as error:
             raise self._told(error) from error
         await self._tidy()
@@ -146,6 +149,12 @@ class Arrival:
             await self._connection.execute(f"DROP SCHEMA IF EXISTS {self._beside.quoted} CASCADE")
         except Exception as error:
             raise self._told(error) from error
+
+    async def _correct_functions(self) -> None:
+        """The text of a function is not renamed with its schema."""
+        for (text,) in await self._connection.fetch(_FUNCTIONS, self._place.schema):
+            corrected = text.replace(f"{self._beside.quoted}.", f"{self._place.quoted}.")
+            await self._connection.execute(corrected)
 
     async def _tidy(self) -> None:
         """The planner knows nothing yet of tables that were filled at once. In time it would learn by itself."""

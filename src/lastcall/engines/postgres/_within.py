@@ -169,7 +169,7 @@ def _refused(error: StatementFailed) -> JobError:
     if error.state == "42501":
         return BadConnection(
             f"the user of the connection given to submit lacks a right in the store's schema ({error}); grant it"
-            " USAGE on the schema, SELECT and INSERT on its table job, USAGE on its sequences"
+            " USAGE on the schema, SELECT and INSERT on its table job, INSERT on label, USAGE on its sequences"
         )
     if error.state == "25006":
         return BadConnection(
