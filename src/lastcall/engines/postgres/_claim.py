@@ -63,7 +63,11 @@ _CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS du
         SELECT n, last_seq, attempt, started_at, 'status', $11, log_bytes FROM taken WHERE attempt > 1)
     SELECT {_CLAIMED.format(job="taken", lane="taken", has_steps="attempt > 1 AND " + _HAS_STEPS.format(job="taken"))},
         taken.n, taken.last_seq, taken.log_bytes, taken.log_max_bytes, taken.log_max_age_seconds,
-        moment.now, moment.suspects, moment.due_at AS next_due_at, EXISTS (SELECT FROM me) AS joined
+        moment.now, moment.suspects, moment.due_at AS next_due_at,
+        EXISTS (SELECT FROM me) AND (SELECT count(*) < $7::int FROM taken) AND EXISTS (SELECT FROM lanes
+            WHERE lanes.room >= $7::int AND (SELECT n FROM lastcall.job WHERE job.lane = lanes.id AND status = 'queued'
+            AND NOT held AND {{which}} AND n NOT IN (SELECT taken.n FROM taken)
+            ORDER BY priority DESC, n LIMIT 1) IS NOT NULL) AS is_left
     FROM moment LEFT JOIN taken ON true ORDER BY taken.priority DESC, taken.n"""
 _PLACE = "row_number() OVER (PARTITION BY lanes.task ORDER BY best.priority DESC, best.n)"
 # Where every task has as much room as is asked for, or none, nobody's place among its task's jobs matters.
@@ -231,10 +235,9 @@ async def _take(store: Store, call: Call, terms: _Terms, *, suspect: bool = Fals
     await trim(store, [_head(row, size_of(told)) for row in taken if row["attempt"] > 1])
     jobs = [Claimed._make(row[:_COLUMNS]) for row in taken]
     seconds = None if next_due_at is None else max(0.0, next_due_at - now)
-    if first["joined"] and not suspect and len(jobs) < limit:
-        free = [known for known in request.tasks if rooms.get(known[0], limit) >= limit]
-        if await _is_left(store, _LEFT_OTHERS, request, free):
-            seconds = _sooner(seconds, _ASK_SOON_SECONDS)
+    # Somebody else has locked it, and may let go of it.
+    if first["is_left"] and not suspect:
+        seconds = _sooner(seconds, _ASK_SOON_SECONDS)
     return Step(jobs, seconds)
 
 
