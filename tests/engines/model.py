@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -166,6 +167,22 @@ class ModelStore:
         self.buckets: dict[str, Bucket] = {}
         self.dead_processes: set[str] = set()
         self.listeners: list[tuple[ModelEngine, asyncio.AbstractEventLoop, Callable[[], None]]] = []
+
+
+class ModelTransaction:
+    """A user's transaction: what it has submitted is written when it commits."""
+
+    def __init__(self, store: ModelStore, clock: Clock) -> None:
+        # An engine of its own: all others hear of what it writes.
+        self._engine = ModelEngine(clock, store)
+        self.pending: list[NewJob] = []
+
+    async def commit(self) -> None:
+        pending, self.pending = self.pending, []
+        await self._engine.submit(pending)
+
+    async def rollback(self) -> None:
+        self.pending = []
 
 
 class ModelEngine:
@@ -582,6 +599,19 @@ class ModelEngine:
                 self._tell(job, attempt, step_event(step))
             self._changed()
         return True
+
+    async def submit_within(self, connection: ModelTransaction, jobs: Sequence[NewJob]) -> list[Submitted]:
+        """What it will come to is tried on a copy of the store; the store itself is written at the commit."""
+        trial = ModelEngine(self.clock, pickle.loads(pickle.dumps(self._without_listeners())))
+        await trial.submit(connection.pending)
+        answers = await trial.submit(jobs)
+        connection.pending += [job for job, answer in zip(jobs, answers, strict=True) if answer.created]
+        return answers
+
+    def _without_listeners(self) -> ModelStore:
+        copy = ModelStore()
+        vars(copy).update(vars(self.store), listeners=[])
+        return copy
 
     async def transact(
         self, job_id: str, attempt: int, step: StepRecord, work: Callable[[Any], str]

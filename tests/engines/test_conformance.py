@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,15 @@ import pytest
 from lastcall.engines.sqlite import SqliteEngine
 from lastcall.jobs._engine import Engine
 from lastcall.jobs._rows import WorkerRow
-from lastcall.testing.conformance import Case, Harness, cases, transaction_cases
-from tests.engines.model import ModelEngine, ModelStore
+from lastcall.testing.conformance import (
+    Case,
+    Harness,
+    UserTransaction,
+    cases,
+    connection_cases,
+    transaction_cases,
+)
+from tests.engines.model import ModelEngine, ModelStore, ModelTransaction
 
 # Says who it is, and lives until it is killed or its standard input ends.
 A_PROCESS = """
@@ -35,6 +44,11 @@ class ModelHarness(Harness):
     def kill(self, worker_id: str) -> bool:
         self.store.dead_processes.add(worker_id)
         return True
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[UserTransaction]:
+        users = ModelTransaction(self.store, self.clock)
+        yield UserTransaction(users, users.commit, users.rollback)
 
 
 class SqliteHarness(Harness):
@@ -69,7 +83,7 @@ class SqliteHarness(Harness):
 
 
 @pytest.mark.loops("asyncio")
-@pytest.mark.parametrize("case", cases() + transaction_cases(), ids=str)
+@pytest.mark.parametrize("case", cases() + transaction_cases() + connection_cases(), ids=str)
 async def test_the_model(case: Case) -> None:
     """The model keeps every rule itself."""
     await case.run(ModelHarness())

@@ -19,7 +19,8 @@ harness of its own, over an empty store:
 
 The cases are plain `assert`s and need no test framework (but not `python -O`); under pytest,
 `pytest.register_assert_rewrite("lastcall.testing.conformance")` in a `conftest.py` makes their failures tell more.
-An engine with `transact` must also pass `transaction_cases()`.
+An engine with `transact` must also pass `transaction_cases()`, one with `submit_within` `connection_cases()`, for which
+its harness has a `transaction`.
 
 General layout:
     _harness.py     what a case is given: two engine objects on one store, and a clock
@@ -30,7 +31,9 @@ General layout:
 
 from ._cases import Case as Case
 from ._cases import cases as cases
+from ._cases import connection_cases as connection_cases
 from ._cases import transaction_cases as transaction_cases
 from ._harness import Harness as Harness
+from ._harness import UserTransaction as UserTransaction
 
-__all__ = ["Case", "Harness", "cases", "transaction_cases"]
+__all__ = ["Case", "Harness", "UserTransaction", "cases", "connection_cases", "transaction_cases"]

@@ -28,6 +28,7 @@ from . import (
     _told,
     _transact,
     _wait,
+    _within,
 )
 from ._harness import Harness
 
@@ -80,6 +81,11 @@ def cases() -> list[Case]:
 def transaction_cases() -> list[Case]:
     """What an engine with `transact` must pass besides."""
     return _cases_of(_transact)
+
+
+def connection_cases() -> list[Case]:
+    """What an engine with `submit_within` must pass besides."""
+    return _cases_of(_within)
 
 
 def _cases_of(file: ModuleType) -> list[Case]:

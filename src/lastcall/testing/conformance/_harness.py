@@ -6,11 +6,22 @@ Who implements it: whoever has an engine to test. One harness serves one case.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
 
 from ...jobs._engine import Engine
 from ...jobs._rows import WorkerRow
 from .._clock import VirtualClock
 from ._watch import Watch
+
+
+class UserTransaction(NamedTuple):
+    """A transaction of a user's own in the store's database, begun; `connection` is what `submit_within` takes."""
+
+    connection: Any
+    commit: Callable[[], Awaitable[object]]
+    rollback: Callable[[], Awaitable[object]]
 
 
 class Harness(ABC):
@@ -44,6 +55,11 @@ class Harness(ABC):
     def kill(self, worker_id: str) -> bool:
         """Let the process of this worker be gone. False: the engine cannot see such a thing, only leases count."""
         return False
+
+    def transaction(self) -> AbstractAsyncContextManager[UserTransaction]:
+        """A transaction of a user's own, in which a case submits; at the end of the block it is over, one way or the
+        other. Only for engines with `submit_within`."""
+        raise NotImplementedError("an engine with `submit_within` needs a harness with a `transaction`")
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass for the engines."""
