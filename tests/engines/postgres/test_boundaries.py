@@ -175,7 +175,7 @@ async def rehearse(wire: Tripwire, deliver: Task[[int], int], library: str, sche
 
 async def test_a_purchase_whose_connection_is_cut() -> None:
     """The shop's own connection is cut at each message of its transaction."""
-    for library in libraries(3, "cut"):
+    for library in libraries(2, "cut"):
         async with a_place_of_business() as (schema, wire), Jobs(f"{shared_url()}?schema={schema}") as jobs:
             deliver = declare_deliver(jobs)
             await rehearse(wire, deliver, library, schema)
@@ -196,7 +196,7 @@ async def test_a_purchase_whose_process_is_killed(nursery: Nursery, tmp_path: Pa
             async with Jobs(f"{wire.url}?schema={schema}") as jobs:
                 await rehearse(wire, declare_deliver(jobs), library, schema)
             fates = Fates(f"killed, {library}")
-            for number, place in enumerate(places(wire, 2, f"killed, {library}")):
+            for number, place in enumerate(places(wire, 1, f"killed, {library}")):
                 given = {"url": wire.url, "schema": schema, "library": library, "number": number}
                 await killed_at(wire, nursery, place, "shop", given, tmp_path / "log")
                 fates.note(wire, committed=await check_submitted(schema, number))
@@ -235,7 +235,7 @@ async def test_a_payment_whose_connection_is_cut() -> None:
                 wire.arm(0)
                 await (await pay.submit(number)).result(timeout=30)
             fates = Fates("cut, ctx.transaction")
-            for number, place in enumerate(places(wire, 8, "cut, ctx.transaction")):
+            for number, place in enumerate(places(wire, 6, "cut, ctx.transaction")):
                 wire.arm(place.at, late=place.late)
                 job = await pay.submit(number)
                 receipt = await job.result(timeout=30)
