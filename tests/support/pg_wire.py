@@ -113,11 +113,15 @@ class Cutter:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(1 << 20):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+    try:
+        with suppress(OSError):
+            while data := await reader.read(1 << 20):
+                writer.write(data)
+                await writer.drain()
+    except asyncio.CancelledError:
+        raise  # whoever cuts a connection decides when its client hears of it
+    else:
+        writer.close()  # also after a reset, as by a server that was killed: its client would wait for ever
 
 
 @asynccontextmanager

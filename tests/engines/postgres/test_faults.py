@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import asyncpg
 import pytest
 
-from lastcall.engines.postgres import PostgresEngine, TransactionConnection, _store
+from lastcall.engines.postgres import PostgresEngine, TransactionConnection, _store, _workers
 from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs._rows import (
     AttemptEnd,
@@ -17,6 +17,7 @@ from lastcall.jobs._rows import (
     Completed,
     JobQuery,
     NewJob,
+    Renewal,
     StepRecord,
     TaskLimits,
     WorkerRow,
@@ -268,6 +269,29 @@ async def test_a_users_code_may_take_its_time_in_a_transaction(
 
         assert await engine.transact("a", 1, STEP, think) == "2"
         assert calls == [1]
+
+
+async def test_a_worker_that_starts_after_the_server_finds_nobody_dead(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is away for longer than a lease, and a new worker is the first to come after that. It knows nothing of
+    it, and leaves the others the time to renew; one that does not use it is dead."""
+    monkeypatch.setattr(_workers, "_JUST_UP_SECONDS", PATIENCE_SECONDS)
+    async with opened(server.url, schema="just_up") as other:
+        await other.join(worker("w", 0.5))
+        await other.submit([NewJob("a", "work", "[]")])
+        assert len((await other.claim(ClaimRequest("w", 1, TASKS))).jobs) == 1
+        await asyncio.to_thread(server.stop, "fast")
+        await asyncio.sleep(0.5)  # the lease is over
+        await asyncio.to_thread(server.start)
+        async with opened(server.url, schema="just_up") as late:
+            await late.join(worker("late"))
+            assert await late.rescue("late") == []
+            renewal = await persist(lambda: other.renew("w"))
+            assert isinstance(renewal, Renewal) and renewal.alive
+            await asyncio.sleep(0.5)
+            monkeypatch.setattr(_workers, "_JUST_UP_SECONDS", 0.0)
+            assert [job.id for job in await late.rescue("late")] == ["a"]
 
 
 async def test_no_connection_is_left(server: Server) -> None:

@@ -27,12 +27,17 @@ _JOIN = f"""INSERT INTO lastcall.worker (id, host, pid, process_start, boot_id, 
     boot_id = excluded.boot_id, pid_namespace = excluded.pid_namespace, lease_seconds = excluded.lease_seconds,
     lease_until = excluded.lease_until, concurrency = excluded.concurrency, queues = excluded.queues,
     joined_at = excluded.joined_at, renewed_at = excluded.renewed_at"""
+# So long after the server's start a lease may be over because nobody could renew it. Who lived through it knows that
+# from `Outage`; a worker that was only just started knows nothing, and found everybody dead.
+_JUST_UP_SECONDS = 3.0
 _CANCELS = """SELECT id, attempt, cancel_reason FROM lastcall.job
     WHERE status = 'running' AND worker = $1 AND cancel_reason IS NOT NULL ORDER BY n"""
 _RENEW = f"""UPDATE lastcall.worker SET lease_until = {NOW} + lease_seconds, renewed_at = {NOW} WHERE id = $2
     RETURNING 1"""
-_OTHERS = f"""SELECT {NOW} AS now, worker.id, pid, process_start, boot_id, pid_namespace, lease_seconds, lease_until,
-    renewed_at FROM (SELECT 1) AS one LEFT JOIN lastcall.worker ON id <> $2"""
+_OTHERS = f"""SELECT {NOW} AS now,
+    extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS up_seconds,
+    worker.id, pid, process_start, boot_id, pid_namespace, lease_seconds, lease_until, renewed_at
+    FROM (SELECT 1) AS one LEFT JOIN lastcall.worker ON id <> $2"""
 # Only while it has not been renewed since we looked.
 _BURY = """DELETE FROM lastcall.worker USING unnest($1::text[], $2::float8[]) AS dead (id, lease_until)
     WHERE worker.id = dead.id AND worker.lease_until = dead.lease_until"""
@@ -76,7 +81,8 @@ async def find_dead(store: Store, worker_id: str, outage: Outage) -> list[Lease]
     now = rows[0]["now"]
     leases.observe(now, asked, answered)
     found = leases.dead([_lease(row) for row in rows if row["id"] is not None], now, answered, here)
-    return [lease for lease, is_gone in found if is_gone or not outage.excuses(lease.seconds)]
+    is_just_up = store.terms.clock is None and rows[0]["up_seconds"] < _JUST_UP_SECONDS
+    return [lease for lease, is_gone in found if is_gone or not (is_just_up or outage.excuses(lease.seconds))]
 
 
 async def any_orphan(store: Store) -> bool:
