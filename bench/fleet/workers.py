@@ -111,6 +111,7 @@ class Workers:
             how = "stopped before it had begun"
         elif code in (1, 2) and now - self._last_trouble < _TROUBLE_SECONDS:
             how = "without its store"
+            self._ledger.write("unable", pid=worker.number)
         else:
             how = f"with {code}"
             unasked = "" if worker.told else ", and nobody had told it to"

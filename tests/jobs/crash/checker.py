@@ -187,6 +187,8 @@ class Told:
         self.killed |= {line.pid for line in lines if line.what == "poison"}
         self.stalled = {line.pid for line in lines if line.what == "stalled"}
         self._continued: dict[int, list[float]] = defaultdict(list)
+        # Told to stop while their store was away for longer than they may take: nothing could be written any more.
+        self.unable = {line.pid for line in lines if line.what == "unable"}
         self.cancels = {line.job: line for line in lines if line.what == "cancel"}
         self.starts: dict[str, dict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
         self.pids: dict[tuple[str, int], set[int]] = defaultdict(set)
@@ -197,6 +199,11 @@ class Told:
                 self._continued[line.pid].append(line.at)
             if line.attempt:
                 self.pids[line.job, line.attempt].add(line.pid)
+
+    @property
+    def unlucky(self) -> set[int]:
+        """Whose attempts may be lost."""
+        return self.killed | self.stalled | self.unable
 
     def was_asleep(self, line: Line) -> bool:
         """Whether the process that wrote a line had only just been continued."""
@@ -288,9 +295,9 @@ def _attempts(fact: Facts, wanted: Expected, told: Told) -> _Found:
                 yield "stops", f"attempt {n} has no outcome"
             case AttemptOutcome.HANDED_OVER if attempt.reason not in ("shutdown", "waiting") or attempt.error:
                 yield "stops", f"attempt {n} was handed over: {attempt.reason}, {attempt.error}"
-            case AttemptOutcome.LOST if not (told.killed | told.stalled):
+            case AttemptOutcome.LOST if not told.unlucky:
                 yield "stops", f"attempt {n} was lost, and nothing was killed or stalled"
-            case AttemptOutcome.LOST if pids and not pids & (told.killed | told.stalled):
+            case AttemptOutcome.LOST if pids and not pids & told.unlucky:
                 yield "stops", f"attempt {n} was lost, and its process {pids} was neither killed nor stalled"
             case AttemptOutcome.CANCELLED if job.id not in told.cancels:
                 yield "cancels", f"attempt {n} was cancelled ({attempt.reason}), and nobody had asked for it"
