@@ -17,7 +17,8 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 _SECONDS = 30.0
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --no-proxy-server --remote-debugging-port=0"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --no-proxy-server --font-render-hinting=none "
+    "--remote-debugging-port=0"
 )
 
 
@@ -71,7 +72,7 @@ _TEXT = "document.body && document.body.innerText"
 
 
 @contextmanager
-def browser(path: str, folder: Path) -> Iterator[Page]:
+def browser(path: str, folder: Path, **env: str) -> Iterator[Page]:
     """The browser at `path`, with a profile of its own in `folder`, and its one page."""
     profile = folder / "profile"
     log = (folder / "browser.log").open("wb")
@@ -82,7 +83,7 @@ def browser(path: str, folder: Path) -> Iterator[Page]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={"HOME": str(folder), "PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(folder)},
+            env={"HOME": str(folder), "PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(folder), **env},
         ) as process,
     ):
         try:

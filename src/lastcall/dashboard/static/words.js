@@ -9,7 +9,7 @@ export const number = value => whole.format(value ?? 0).replaceAll(",", "\u2009"
 export function span(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
   const s = Math.max(0, seconds);
-  if (s < 0.0005) return "0 ms";
+  if (s < 0.00005) return "0 ms";
   if (s < 0.9995) return `${s < 0.00995 ? (1000 * s).toFixed(1) : Math.round(1000 * s)} ms`;
   if (s < 59.95) return `${s.toFixed(1)} s`;
   if (s < 3600) return `${Math.floor(s / 60)} m ${pad(Math.floor(s % 60))} s`;
