@@ -12,7 +12,8 @@ General layout:
     measuring    what these share
     capacity     10³ to 10⁶ queued jobs, 1 to 16 workers, retention: figures for docs/capacity.md
     verbs        the engine alone, for capacity; run as a process of its own
-    plot         draws the figures
+    figures      its figures, the model, the tables
+    plot         draws them
 
 Workers, submitters, marks, rows, tables and the deploy test are those of `bench.jobs`.
 """

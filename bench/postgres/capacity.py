@@ -15,9 +15,10 @@ from typing import Any
 
 from ..jobs.catalog import Setting
 from ..jobs.marks import Mark, count_marks, read_marks
-from ..jobs.report import aligned, progress
+from ..jobs.report import progress
 from ..jobs.workers import ROOT, ContenderFailed, Place, Worker, last_line, submit, wait_until
 from .catalog import SPEED
+from .figures import Capacity, Cost, Crew, Depth, Held, Round, fitted, table
 from .measuring import Bench
 from .measuring import Sizes as BenchSizes
 from .plot import draw
@@ -51,93 +52,6 @@ QUICK = Sizes(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cost:
-    """CPU time of the server for a job, in µs, when so many share a statement."""
-
-    batch: int
-    submit_us: float
-    claim_us: float
-    finish_us: float
-
-    @property
-    def whole_us(self) -> float:
-        return self.submit_us + self.claim_us + self.finish_us
-
-
-@dataclass(frozen=True)
-class Depth:
-    """With so many jobs queued."""
-
-    queued: int
-    claim_ms: float
-    claim_worst_ms: float
-    claim_buffers: int
-    rate: float
-    table_bytes: int
-    index_bytes: int
-
-
-@dataclass(frozen=True)
-class Crew:
-    """With so many worker processes: jobs per second, CPU time of the server and of the workers for a job, in µs."""
-
-    workers: int
-    rate: float
-    server_us: float
-    worker_us: float
-
-
-@dataclass(frozen=True)
-class Round:
-    """After so many jobs have been submitted, completed and pruned."""
-
-    jobs: int
-    bytes: int
-    dead: int
-
-
-@dataclass(frozen=True)
-class Model:
-    """A job costs the server `each_us`, and its share of what each of its three statements costs, `statements_us`."""
-
-    each_us: float
-    statements_us: float
-
-    def cost_us(self, batch: float) -> float:
-        return self.each_us + self.statements_us / batch
-
-    def per_second(self, batch: float, cores: float) -> float:
-        """What a server with so many cores for itself carries, if nothing else stops it."""
-        return cores * 1e6 / self.cost_us(batch)
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """All figures of a run."""
-
-    server: str
-    cores: int
-    model: Model
-    costs: list[Cost]
-    depths: list[Depth]
-    crews: list[Crew]
-    rounds: list[Round]
-
-
-def fitted(costs: Sequence[Cost]) -> Model:
-    """Least squares over the relative errors of `each + statements / batch`, neither below zero."""
-    xs, ys = [1 / cost.batch for cost in costs], [cost.whole_us for cost in costs]
-    weights = [1 / y**2 for y in ys]
-    total = sum(weights)
-    x_mean = sum(w * x for w, x in zip(weights, xs, strict=True)) / total
-    y_mean = sum(w * y for w, y in zip(weights, ys, strict=True)) / total
-    spread = sum(w * (x - x_mean) ** 2 for w, x in zip(weights, xs, strict=True))
-    slope = sum(w * (x - x_mean) * (y - y_mean) for w, x, y in zip(weights, xs, ys, strict=True)) / spread
-    slope = max(0.0, slope)
-    return Model(max(0.0, y_mean - slope * x_mean), slope)
-
-
 def run(*, quick: bool, few: bool, svg: str | None) -> Capacity:
     """Measure, print, draw."""
     sizes = QUICK if quick else FEW if few else FULL
@@ -146,10 +60,11 @@ def run(*, quick: bool, few: bool, svg: str | None) -> Capacity:
         costs = [Cost(**each) for each in _ask_verbs("costs", server.new_url(), asdict(sizes))]
         depths = _depths(server, ours, sizes)
         crews = [_crew(server, ours, workers, sizes.jobs) for workers in sizes.workers]
+        held = [Held(**each) for each in _ask_verbs("held", server.new_url(), asdict(sizes))]
         version = server.version
     with PostgresServer(autovacuum_naptime="1s") as server:
         rounds = [Round(**each) for each in _ask_verbs("rounds", server.new_url(), asdict(sizes))]
-    capacity = Capacity(version, os.cpu_count() or 1, fitted(costs), costs, depths, crews, rounds)
+    capacity = Capacity(version, os.cpu_count() or 1, fitted(costs), costs, depths, crews, rounds, held)
     print(table(capacity))
     if svg is not None:
         Path(svg).write_text(draw(capacity), encoding="utf-8")
@@ -182,7 +97,7 @@ def _depths(server: PostgresServer, setting: Setting, sizes: Sizes) -> list[Dept
         for queued in sizes.depths:
             order = asdict(sizes) | {"queued": queued}
             claims = _ask_verbs("claims", place.url, order)
-            rate = _rate_at(setting, place, min(sizes.at_depth, queued))
+            rate = _rate_at(setting, place, min(sizes.at_depth, queued * 4 // 5))
             found.append(Depth(queued, rate=rate, **claims))
     return found
 
@@ -244,51 +159,3 @@ def _joined(url: str) -> int:
 def _cpu_seconds(worker: Worker) -> float:
     fields = Path(f"/proc/{worker.session}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
-
-
-# --- the tables ----------------------------------------------------------------------------------------
-
-
-def table(capacity: Capacity) -> str:
-    """Every figure, as plain text."""
-    model = capacity.model
-    out = [f"PostgreSQL {capacity.server}, {capacity.cores} cores shared by the server and the workers", ""]
-    out += ["CPU time of the server for a job, µs"]
-    costs = [
-        [f"{cost.batch}", *(f"{value:.1f}" for value in (cost.submit_us, cost.claim_us, cost.finish_us)),
-         f"{cost.whole_us:.1f}", f"{model.cost_us(cost.batch):.1f}"]
-        for cost in capacity.costs
-    ]  # fmt: skip
-    out += _lines(["in a batch", "submit", "claim", "finish", "whole", "model"], costs)
-    out += ["", "queued jobs"]
-    head = [
-        "queued",
-        "claim of 100, ms",
-        "worst",
-        "buffers",
-        "jobs/s, one worker",
-        "table B/job",
-        "indexes B/job",
-    ]
-    out += _lines(
-        head,
-        [
-            [f"{each.queued:,}", f"{each.claim_ms:.2f}", f"{each.claim_worst_ms:.2f}", f"{each.claim_buffers:,}",
-             f"{each.rate:,.0f}", f"{each.table_bytes / each.queued:.0f}", f"{each.index_bytes / each.queued:.0f}"]
-            for each in capacity.depths
-        ],
-    )  # fmt: skip
-    out += ["", "worker processes"]
-    crews = [
-        [f"{each.workers}", f"{each.rate:,.0f}", f"{each.server_us:.0f}", f"{each.worker_us:.0f}"]
-        for each in capacity.crews
-    ]
-    out += _lines(["workers", "jobs/s", "server µs/job", "workers µs/job"], crews)
-    out += ["", "pruned rounds"]
-    rounds = [[f"{each.jobs:,}", f"{each.bytes / 1e6:.1f}", f"{each.dead:,}"] for each in capacity.rounds]
-    out += _lines(["jobs so far", "MB of table and indexes", "dead rows"], rounds)
-    return "\n".join(out)
-
-
-def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
-    return list(aligned([head, *rows], frozenset(range(len(head)))))

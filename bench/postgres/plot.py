@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..chart import FLOOR_LINE, OTHERS, OURS, STYLE, text
-
-if TYPE_CHECKING:
-    from .capacity import Capacity
+from .figures import Capacity
 
 WIDTH, HEIGHT = 380, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 44, 40

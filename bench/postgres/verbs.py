@@ -25,7 +25,7 @@ WARM = 10
 VACUUM_SECONDS = 20.0
 TASK = "noop"
 TASKS: Any = {(TASK, ""): None}
-ARGS = '{"a":[1,0.0]}'
+ARGS = '{"number":1,"sent":0.0}'  # those of `noop` in `bench.jobs.ours`, whose workers take these jobs, too
 _SIZES = """SELECT pg_table_size('lastcall.job') AS "table", pg_indexes_size('lastcall.job') AS indexes,
     pg_stat_get_dead_tuples('lastcall.job'::regclass) AS dead,
     (SELECT count(*) FROM lastcall.job WHERE status = 'queued') AS queued"""
@@ -40,6 +40,7 @@ class Verbs:
         self.worker = new_id()
         self.engine = PostgresEngine(url, pool_size=1)
         self.outside: Any = None
+        self._pid: int | None = None
 
     async def __aenter__(self) -> Verbs:
         await self.engine.open()
@@ -143,6 +144,35 @@ async def buffers(verbs: Verbs, limit: int) -> int:
     return int(seen[0])
 
 
+async def held(verbs: Verbs, sizes: dict[str, Any]) -> list[dict[str, float]]:
+    """Claims while somebody else has a transaction open: what ended since it began cannot be removed."""
+    await verbs.fill(AT_ONCE)
+    neighbour = await asyncpg.connect(verbs.url)
+    try:
+        await neighbour.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await neighbour.execute("SELECT count(*) FROM lastcall.worker")
+        found = [await _one_claim(verbs, 0)]
+        for number in range(sizes["rounds"] - 2):
+            await verbs.fill(sizes["pruned"])
+            while len(jobs := await verbs.claim(100)) == 100:
+                await verbs.finish(jobs)
+            await verbs.finish(jobs)
+            await verbs.fill(AT_ONCE)
+            found.append(await _one_claim(verbs, (number + 1) * sizes["pruned"]))
+    finally:
+        await neighbour.close()
+    return found
+
+
+async def _one_claim(verbs: Verbs, ended: int) -> dict[str, float]:
+    touched = await buffers(verbs, 100)
+    before = time.perf_counter()
+    jobs = await verbs.claim(100)
+    seconds = time.perf_counter() - before
+    await verbs.finish(jobs)
+    return {"ended": ended, "claim_ms": seconds * 1000, "claim_buffers": touched}
+
+
 async def rounds(verbs: Verbs, sizes: dict[str, Any]) -> list[dict[str, int]]:
     """Jobs that end and are pruned, round by round; the size after autovacuum has been there."""
     found = []
@@ -176,6 +206,7 @@ async def autovacuumed(verbs: Verbs, before: int) -> None:
 MEASURES: dict[str, Callable[[Verbs, dict[str, Any]], Awaitable[Any]]] = {
     "costs": costs,
     "claims": claims,
+    "held": held,
     "rounds": rounds,
 }
 
