@@ -18,10 +18,9 @@ from ..jobs.marks import Mark, count_marks, read_marks
 from ..jobs.report import progress
 from ..jobs.workers import ROOT, ContenderFailed, Place, Worker, last_line, submit, wait_until
 from .catalog import SPEED
-from .figures import Capacity, Cost, Crew, Depth, Held, Round, fitted, table
+from .figures import Capacity, Cost, Crew, Depth, Held, Round, fitted
 from .measuring import Bench
 from .measuring import Sizes as BenchSizes
-from .plot import draw
 from .server import PostgresServer, ask
 
 PROCESS_SECONDS = 120
@@ -52,8 +51,8 @@ QUICK = Sizes(
 )  # fmt: skip
 
 
-def run(*, quick: bool, few: bool, svg: str | None) -> Capacity:
-    """Measure, print, draw."""
+def run(*, quick: bool, few: bool) -> Capacity:
+    """Measure all of it."""
     sizes = QUICK if quick else FEW if few else FULL
     ours = next(setting for setting in SPEED if setting.ours and not setting.options)
     with PostgresServer() as server:
@@ -64,11 +63,7 @@ def run(*, quick: bool, few: bool, svg: str | None) -> Capacity:
         version = server.version
     with PostgresServer(autovacuum_naptime="1s") as server:
         rounds = [Round(**each) for each in _ask_verbs("rounds", server.new_url(), asdict(sizes))]
-    capacity = Capacity(version, os.cpu_count() or 1, fitted(costs), costs, depths, crews, rounds, held)
-    print(table(capacity))
-    if svg is not None:
-        Path(svg).write_text(draw(capacity), encoding="utf-8")
-    return capacity
+    return Capacity(version, os.cpu_count() or 1, fitted(costs), costs, depths, crews, rounds, held)
 
 
 def _ask_verbs(name: str, url: str, sizes: dict[str, Any]) -> Any:

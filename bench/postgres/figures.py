@@ -105,6 +105,19 @@ def fitted(costs: Sequence[Cost]) -> Model:
     return Model(max(0.0, y_mean - slope * x_mean), slope)
 
 
+BEGIN, END = "<!-- figures: written by the command below -->", "<!-- end of figures -->"
+
+
+def put_into(page: str, capacity: Capacity, note: str) -> str:
+    """The page with these figures in place of those that it had. Raises `ValueError` for a page without their place."""
+    before, found, rest = page.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (found and ended):
+        raise ValueError(f"the page has no place for figures, between {BEGIN} and {END}")
+    heading = f"{note}\n\n" if note else ""
+    return f"{before}{BEGIN}\n\n{heading}```\n{table(capacity)}\n```\n\n{END}{after}"
+
+
 # --- the tables ----------------------------------------------------------------------------------------
 
 
@@ -127,6 +140,15 @@ def _blocks(capacity: Capacity) -> Iterator[tuple[str, list[str], list[list[str]
             for each in capacity.costs
         ],
     )  # fmt: skip
+    cores = (1, 4, 16)
+    yield (
+        "what the model says a server carries that has so many cores for itself, jobs/s",
+        ["in a batch", *(f"{number} core{'s' * (number > 1)}" for number in cores)],
+        [
+            [f"{each.batch}", *(f"{model.per_second(each.batch, number):,.0f}" for number in cores)]
+            for each in capacity.costs
+        ],
+    )
     yield (
         "queued jobs",
         ["queued", "claim of 100, ms", "worst", "buffers", "jobs/s, one worker", "table B/job", "indexes B/job"],

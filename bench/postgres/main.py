@@ -17,7 +17,9 @@ from ..jobs.rows import Row
 from ..jobs.servers import Servers
 from . import capacity, latency, throughput, tokens
 from .catalog import DEPLOY, SPEED
+from .figures import put_into, table
 from .measuring import FEW, FULL, QUICK, Bench
+from .plot import draw
 from .server import PostgresServer, problem
 
 COMMAND = "postgres"
@@ -42,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--quick", action="store_true", help="small sizes: does it run, not how fast")
     made.add_argument("--json", metavar="FILE", help="write every row there, too")
+    made.add_argument("--page", metavar="FILE", help=f"put the figures of {CAPACITY} into that page")
+    made.add_argument("--note", default="", help="a line above them: when, and what else the machine did")
     made.add_argument("--svg", metavar="FILE", help=f"draw the figures of {CAPACITY} there")
     return made
 
@@ -78,7 +82,14 @@ def run(arguments: Sequence[str]) -> int:
             print(deploy.table(found))
     answer: list[object] = [*rows, *found]
     if CAPACITY in wanted:
-        answer.append(capacity.run(quick=given.quick, few=given.few, svg=given.svg))
+        figures = capacity.run(quick=given.quick, few=given.few)
+        answer.append(figures)
+        print(table(figures))
+        if given.svg:
+            Path(given.svg).write_text(draw(figures), encoding="utf-8")
+        if given.page:
+            page = Path(given.page)
+            page.write_text(put_into(page.read_text(encoding="utf-8"), figures, given.note), encoding="utf-8")
     if given.json:
         write_json(given.json, answer)
     return 1 if any(row.failed for row in rows) or any(each.failed for each in found) else 0
