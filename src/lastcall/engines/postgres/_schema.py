@@ -139,8 +139,8 @@ _VERSION_1 = (
 )
 
 # Labels, to find jobs by. By triggers, so that workers of the version before keep it right too; jobs without labels,
-# most of them, do not pass the triggers' conditions, which cost next to nothing. A label with a NUL, which JSON may hold
-# and PostgreSQL may not, is found by nobody.
+# most of them, do not pass the triggers' conditions, which cost next to nothing. A label with a NUL, which JSON may
+# hold and PostgreSQL may not, is found by nobody.
 _LABELS_OF = """SELECT label.key, label.value, {job}.n FROM jsonb_each_text(
     CASE WHEN strpos({job}.labels, '\\u0000') = 0 THEN {job}.labels::jsonb ELSE '{{}}'::jsonb END) AS label"""
 _VERSION_2 = (
