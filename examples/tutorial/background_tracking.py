@@ -20,19 +20,21 @@ async def wrapped(name: str, seconds: float) -> None:
         tracked.discard(task)
 
 
-async def request(answer_seconds: float) -> None:
+async def request(client_has_read: asyncio.Event) -> None:
     """What a server runs in one task: the response, and then its background tasks, one after the other."""
     tasks = BackgroundTasks()
     tasks.add_task(wrapped, "first", 60)
     tasks.add_task(wrapped, "second", 60)
-    await asyncio.sleep(answer_seconds)  # a client that reads slowly
+    await client_has_read.wait()  # a client that reads slowly
     await tasks()
 
 
 async def proof() -> None:
-    call = asyncio.create_task(request(answer_seconds=0.1), name="the request")
+    client_has_read = asyncio.Event()
+    call = asyncio.create_task(request(client_has_read), name="the request")
     await asyncio.sleep(0.01)
     assert not tracked, "two tasks were added, and a shutdown that looks now finds nothing to wait for"
+    client_has_read.set()
     async with asyncio.timeout(5):
         while not tracked:
             await asyncio.sleep(0.01)

@@ -28,25 +28,26 @@ class TaskGroup:
             await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def mail() -> None:
-    await asyncio.sleep(0.2)
+async def mail(connected: asyncio.Event) -> None:
+    await connected.wait()
     told.append("mail sent")
 
 
 async def proof() -> None:
     told.clear()
-    group = TaskGroup()
+    group, connected = TaskGroup(), asyncio.Event()
 
     async def order() -> None:
         await asyncio.sleep(0.05)
-        group.create_task(mail())  # the last thing an order does
+        group.create_task(mail(connected))  # the last thing an order does
 
     group.create_task(order())
     await asyncio.sleep(0)
     await group.shutdown(timeout=5)
     assert told == [] and len(group.tasks) == 1, "`closed`, and the mail is still on its way"
-    late = group.create_task(mail())
-    assert not late.done(), "and a group that is closed takes new work"
+    group.create_task(mail(connected))
+    assert len(group.tasks) == 2, "and a group that is closed takes new work"
+    connected.set()
     await asyncio.wait(group.tasks, timeout=5)
 
 
@@ -59,10 +60,11 @@ async def drain(tasks: set[asyncio.Task[None]], seconds: float) -> None:
 
 async def plain() -> None:
     told.clear()
-    group = TaskGroup()
+    group, connected = TaskGroup(), asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, connected.set)
 
     async def order() -> None:
-        group.create_task(mail())
+        group.create_task(mail(connected))
 
     group.create_task(order())
     await drain(group.tasks, seconds=5)
@@ -72,17 +74,19 @@ async def plain() -> None:
 # With lastcall: children of what still drains are taken and waited for, everybody else is refused.
 async def with_lastcall() -> None:
     told.clear()
+    connected = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, connected.set)
     async with lastcall.TaskManager() as manager:
 
         async def order() -> None:
             await asyncio.sleep(0.05)
-            manager.create_task(mail(), name="mail")
+            manager.create_task(mail(connected), name="mail")
 
         manager.create_task(order(), name="order")
         await asyncio.sleep(0)
         manager.begin_shutdown()
         try:
-            manager.create_task(mail(), name="too late")
+            manager.create_task(mail(connected), name="too late")
             raise AssertionError("unreachable")
         except lastcall.ShuttingDown:
             pass

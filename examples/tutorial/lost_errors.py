@@ -68,8 +68,10 @@ async def with_lastcall() -> None:
     ) as manager:
         for number in range(2000):
             manager.create_task(fails(), name=f"backup {number}")
-        await asyncio.sleep(0.2)
-        assert len(errors) == 2000 and errors[0] == "backup 0: the disk is full"
+        async with asyncio.timeout(10):
+            while len(errors) < 2000:
+                await asyncio.sleep(0.01)
+        assert errors[0] == "backup 0: the disk is full"
         assert len(manager.tasks()) <= 1000
         assert manager.stats().failed == 2000
 

@@ -81,8 +81,10 @@ async def a_handler_of_ones_own() -> None:
     streaming(app, shutdown_event)
     stopped, server, writer = await serving(app)
     signal.raise_signal(signal.SIGTERM)
-    await asyncio.wait({stopped}, timeout=0.7)
-    assert told == ["the stream has ended itself"], "the app has heard of it"
+    async with asyncio.timeout(10):
+        while told != ["the stream has ended itself"]:  # so the app has heard of it
+            await asyncio.sleep(0.01)
+    await asyncio.wait({stopped}, timeout=0.5)
     assert not server.should_exit and not stopped.done(), "and the server has not: its handler was replaced"
     server.should_exit = True
     await leave(writer, stopped)

@@ -45,7 +45,9 @@ async def cancelled_while_sending() -> None:
             await asyncio.sleep(60)  # a client that reads slowly: most of a stream's time
 
     task = asyncio.create_task(serve())
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not sent:
+            await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait({task}, timeout=5)
     assert task.cancelled()
@@ -99,7 +101,9 @@ async def plain() -> None:
             told.append("closed")
 
     task = asyncio.create_task(serve(source(), stop, sent))
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not sent:
+            await asyncio.sleep(0.01)
     stop.set()
     await asyncio.wait({task}, timeout=5)
     assert sent == ["l", "end: shutdown"] and told == ["closed"]
@@ -130,7 +134,9 @@ async def with_lastcall() -> None:
         whole = Lastcall(app, manager, stream_grace_seconds=0.1)
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": None, "server": None}
         call = asyncio.create_task(whole(scope, receive, send))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while b"data: l" not in b"".join(sent):
+                await asyncio.sleep(0.01)
         await manager.shutdown()
         await asyncio.wait({call}, timeout=5)
     assert b'{"type":"end","reason":"shutdown"}' in b"".join(sent)
