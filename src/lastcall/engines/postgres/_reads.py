@@ -94,9 +94,11 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
     if query.parent_id is not None:
         add("job.parent_id = {}", query.parent_id)
     if query.label is not None:
-        # A text with a NUL in it, which JSON may hold and PostgreSQL may not, would end the whole listing.
         add(
-            "CASE WHEN strpos(job.labels, '\\u0000') = 0 THEN job.labels::json ->> {} = {} ELSE false END",
+            "job.n IN (SELECT label.job FROM lastcall.label"
+            " WHERE hashtextextended(label.name || chr(1) || label.value, 0)"
+            " = hashtextextended({0}::text || chr(1) || {1}::text, 0)"
+            " AND label.name = {0} AND label.value = {1})",
             *query.label,
         )
     if query.before is not None:

@@ -32,6 +32,9 @@ _GET = f"""{_JOB} FROM json_each(?) AS asked JOIN lastcall_job AS job ON job.id 
     JOIN lastcall_lane AS lane ON lane.id = job.lane ORDER BY asked.key"""
 _FIND = f"""{_JOB} FROM lastcall_job AS job {{index}} JOIN lastcall_lane AS lane ON lane.id = job.lane
     WHERE {{conditions}} ORDER BY job.n DESC LIMIT ?"""
+# In this order: the newest with the label first, until there are enough.
+_FIND_LABELLED = f"""{_JOB} FROM lastcall_label AS label CROSS JOIN lastcall_job AS job ON job.n = label.job
+    CROSS JOIN lastcall_lane AS lane ON lane.id = job.lane WHERE {{conditions}} ORDER BY label.job DESC LIMIT ?"""
 _WAITS = """SELECT job, step, kind, name, seconds, jobs FROM lastcall_wait
     WHERE job IN (SELECT value FROM json_each(?)) ORDER BY n"""
 
@@ -80,7 +83,12 @@ def find(connection: sqlite3.Connection, query: JobQuery) -> list[JobRow]:
     """Asked status by status, because each has an index of its own, and the newest of all are taken."""
     conditions, values = _conditions(query)
     limit = max(0, query.limit)
-    if query.statuses is None:
+    if query.label is not None:
+        if query.statuses is not None:
+            conditions.append("job.status IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(list(query.statuses)))
+        statements = [_FIND_LABELLED.format(conditions=" AND ".join(conditions))]
+    elif query.statuses is None:
         statements = [_FIND.format(index="", conditions=" AND ".join(conditions) or "1")]
     else:
         # A rarer condition than the status has an index of its own.
@@ -125,8 +133,7 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
     if query.parent_id is not None:
         add("job.parent_id = ?", query.parent_id)
     if query.label is not None:
-        # Not a JSON path: a label's name may be anything.
-        add("EXISTS (SELECT 1 FROM json_each(job.labels) WHERE key = ? AND value = ?)", *query.label)
+        add("label.name = ? AND label.value = ?", *query.label)
     if query.before is not None:
         add("job.n < (SELECT n FROM lastcall_job WHERE id = ?)", query.before)
     return conditions, values
