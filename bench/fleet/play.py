@@ -112,9 +112,9 @@ class Play:
 
     async def _attack(self) -> None:
         self._began = time.monotonic()
-        parts = (self._users.submit, self._users.cancel, self._users.answer, self._reap, self._tell)
+        parts = (self._users.submit, self._users.cancel, self._users.answer, self._tell)
         users = [asyncio.create_task(self._again_and_again(part)) for part in parts]
-        ending = asyncio.create_task(self.stop.wait())
+        ending, reaping = asyncio.create_task(self.stop.wait()), asyncio.create_task(self._reap())
         try:
             for action in self._plan:
                 await asyncio.wait(
@@ -130,16 +130,19 @@ class Play:
             )
             self.stop.set()
             await asyncio.gather(*users)
-            await asyncio.gather(*self._running)
+            await asyncio.gather(*self._running)  # with those that wait for somebody whom they may attack
         finally:
-            for task in (ending, *users, *self._running):
+            for task in (ending, reaping, *users, *self._running):
                 task.cancel()
 
     def _left(self, at: float) -> float:
         return max(0.0, at - (time.monotonic() - self._began))
 
     def _is_over(self) -> bool:
-        return self.stop.is_set() or len(self._workers.bad_exits) >= MOST_BAD_EXITS
+        return self.stop.is_set() or self._is_given_up()
+
+    def _is_given_up(self) -> bool:
+        return len(self._workers.bad_exits) >= MOST_BAD_EXITS
 
     async def _again_and_again(self, part: Callable[[], Awaitable[float]]) -> None:
         """Do a part until the end; it answers how long to pause."""
@@ -150,9 +153,10 @@ class Play:
             except TimeoutError:
                 pass
 
-    async def _reap(self) -> float:
-        self._workers.reap()
-        return _LOOK_SECONDS
+    async def _reap(self) -> None:
+        while not self._is_given_up():
+            self._workers.reap()
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _tell(self) -> float:
         seconds = time.monotonic() - self._began

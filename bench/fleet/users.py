@@ -36,7 +36,7 @@ _READERS = 60
 # What is submitted, by weight.
 _MIX = {
     "plain": 30,
-    "long": 5,
+    "long": 7,
     "rich": 14,
     "bank": 8,
     "talk": 8,
@@ -104,7 +104,7 @@ class Users:
                 steps, seconds = chance.randrange(2, 10), round(chance.uniform(0.0, 0.1), 4)
                 await self._submit(door, [("plain", work.plain.call(number, steps, seconds))])
             case "long":
-                await self._submit(door, [("plain", work.plain.call(number, 40, 0.2))])
+                await self._submit(door, [("long", work.plain.call(number, 50, 0.2))])
             case "limited":
                 await self._submit(door, [("limited", work.limited.call(number % 3))])
             case "release":
@@ -170,8 +170,10 @@ class Users:
             self._take_down("order", job)
 
     async def cancel(self) -> float:
-        """One of those that came last: it waits in line, runs, or waits for something."""
+        """One of those that came last: it waits in line, runs, or waits for something. Often one that runs for long."""
         candidates = [job for what, job in self._recent if what not in _UNCANCELLED]
+        if self._random.random() < 0.4:
+            candidates = [job for what, job in self._recent if what == "long"] or candidates
         if candidates:
             job = self._random.choice(candidates)
             answer = await tried(job.cancel)

@@ -34,8 +34,10 @@ KINDS = {
 # What a busy machine may be late by. The order of a log, which is exact, is looked at besides.
 _LENIENCY = {POSTGRES: Leniency(clock=0.25, awakening=2.0, transaction=20.0)}
 _LENIENCY_ELSEWHERE = Leniency(clock=0.05, awakening=1.0)
-# After a lease a worker that has not heard of a cancel is none any more; and some time to hear.
-_HEARING_SECONDS = 3.0
+# What a worker takes to hear of a cancel beside the third of a lease, after which it asks; and longer, if the database
+# was hurt meanwhile.
+_HEARING_SECONDS = 2.0
+_HEARING_IN_TROUBLE_SECONDS = 5.0
 _SHOWN = 50
 
 
@@ -187,12 +189,15 @@ def _number(fact: Facts) -> int:
 
 
 def _late(played: Played, told: Told) -> _Found:
-    within = played.options.lease_seconds + _HEARING_SECONDS
+    usual = played.options.lease_seconds / 3 + _HEARING_SECONDS
+    troubles = _troubles(played.lines)
     acknowledged: dict[str, float] = {}
     for line in played.lines:
         if line.what == "cancel" and line.key == "requested":
             acknowledged.setdefault(line.job, line.at)
     for job, at in acknowledged.items():
+        hurt = sum(over - began for began, over in troubles if began < at + usual and over > at)
+        within = usual + (hurt and hurt + _HEARING_IN_TROUBLE_SECONDS)
         for key, starts in told.starts[job].items():
             for line in starts:
                 if line.at > at + within and not told.was_asleep(line):
@@ -201,6 +206,13 @@ def _late(played: Played, told: Told) -> _Found:
                         job,
                         f"step {key!r} began {line.at - at:.1f} s after its cancel was acknowledged",
                     )
+
+
+def _troubles(lines: Sequence[Line]) -> list[tuple[float, float]]:
+    """From when until when something was done to the database."""
+    began = [line.at for line in lines if line.what == "trouble"]
+    over = [line.at for line in lines if line.what == "trouble over"]
+    return list(zip(began, over, strict=False))
 
 
 def _deferred(lines: Sequence[Line], facts: Sequence[Facts], told: Told) -> _Found:

@@ -20,7 +20,7 @@ from .plan import Options
 MOST_BAD_EXITS = 20
 _AGAIN_SECONDS = 0.3
 _LOOK_SECONDS = 0.05
-_VICTIM_SECONDS = 3.0
+_VICTIM_SECONDS = 15.0
 # After trouble with the database a worker may not have been able to begin, or to end in order; so long it is forgiven.
 _TROUBLE_SECONDS = 20.0
 # Before its command listens a signal ends a process as it ends any.

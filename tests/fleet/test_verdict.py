@@ -379,6 +379,15 @@ def test_a_worker_that_ends_badly_is_a_fault(undisturbed: tuple[Undisturbed, Pla
     assert not run.verdict.holds and run.verdict.broken == []
 
 
+def test_a_stop_without_a_store_may_lose_attempts(undisturbed: tuple[Undisturbed, Played]) -> None:
+    """The database was away for as long as the worker could wait: then, and only then, a loss is no fault."""
+    run = Run(undisturbed[1])
+    lose_an_attempt_for_nothing(run)
+    assert run.verdict.counts()["stops"] == 1
+    run.tell("unable", "")
+    assert run.verdict.holds
+
+
 # --- what is planted into the database -----------------------------------------------------------------
 
 # Each of another job, so that one hides no other.
