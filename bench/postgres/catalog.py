@@ -21,8 +21,8 @@ def _setting(
 
 SPEED = (
     _setting("lastcall", OURS, "concurrency 100, results kept", OURS_RECORDED),
-    _setting("lastcall-uvloop", OURS, "concurrency 100, results kept, uvloop", OURS_RECORDED, uvloop=True),
     _setting(PGQUEUER, "pgqueuer", "batch size 100, no results, uvloop", PGQUEUER_RECORDED, uvloop=True),
+    _setting("lastcall-uvloop", OURS, "concurrency 100, results kept, uvloop", OURS_RECORDED, uvloop=True),
     _setting("procrastinate", "procrastinate", "concurrency 100, no results", PROCRASTINATE_RECORDED, 2_000),
     _setting("dbos-postgres", "dbos", "sync workflow, no steps, results kept", DBOS_RECORDED, 1_000),
     _setting("dbos-postgres-poll50ms", "dbos", "polls every 50 ms", DBOS_RECORDED, 1_000, polling=0.05),

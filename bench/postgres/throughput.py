@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..jobs.catalog import FULL_FSYNC, OURS, Setting
@@ -29,6 +30,17 @@ class Apart(NamedTuple):
     notes: list[str]
 
 
+@dataclass
+class Answers:
+    """What was measured of one setting, pair by pair; or why not."""
+
+    problem: str = ""
+    failed: bool = False
+    single_floors: list[float] = field(default_factory=list)
+    floors: list[float] = field(default_factory=list)
+    values: list[Apart] = field(default_factory=list)
+
+
 def rows(bench: Bench) -> list[Row]:
     done = Block("postgres", "Submit to done, all in one process", "jobs/s")
     submits = Block("postgres", "Submitted one by one, no worker yet", "jobs/s")
@@ -37,7 +49,9 @@ def rows(bench: Bench) -> list[Row]:
     )
     if any(setting.ours for setting in bench.settings):
         submit_to_done(bench, done)
-    found = {setting.name: apart(bench, setting, submits, processed) for setting in bench.settings}
+    found = in_turns(bench)
+    for setting in bench.settings:
+        add(bench, setting, found[setting.name], submits, processed)
     beside_pgqueuer(bench, found, processed)
     return done.rows + submits.rows + processed.rows
 
@@ -71,49 +85,52 @@ def submit_to_done(bench: Bench, block: Block) -> None:
     block.add(OURS, floors, values, floor_name=f"{FLOOR}, one connection", goal=HALF, **fields)
 
 
-def apart(bench: Bench, setting: Setting, submits: Block, processed: Block) -> list[float]:
-    """Some are submitted one after another, the others by the many; then the worker starts. The rates of processing."""
-    problem = setting.problem(bench.peers)
-    blocks = (submits, processed)
-    if problem:
-        for block in blocks:
-            block.add_problem(setting.name, problem, ours=setting.ours)
-        return []
+def in_turns(bench: Bench) -> dict[str, Answers]:
+    """Round by round, everybody after one another, each right after the floor: a slow moment hits neighbours alike."""
     sizes = bench.sizes
-    rounds = sizes.rounds if setting.ours else sizes.peer_rounds
-    single_floors, floors, found = [], [], []
-    try:
-        for number in range(rounds):
+    found = {setting.name: Answers(setting.problem(bench.peers)) for setting in bench.settings}
+    for number in range(sizes.rounds):
+        for setting in bench.settings:
+            answers = found[setting.name]
+            rounds = sizes.rounds if setting.ours or setting.name == PGQUEUER else sizes.peer_rounds
+            if answers.problem or number >= rounds:
+                continue
             progress(f"postgres    {setting.name}, round {number + 1} of {rounds}")
-            single_floors.append(bench.floor("singles", count=sizes.singles)["submit"])
-            floors.append(bench.floor("batches", count=sizes.jobs)["process"])
-            found.append(measured(bench, setting))
-    except PROBLEMS as error:
-        for block in blocks:
-            block.add_problem(setting.name, str(error), failed=True, ours=setting.ours)
-        return []
+            try:
+                answers.single_floors.append(bench.floor("singles", count=sizes.singles)["submit"])
+                answers.floors.append(bench.floor("batches", count=sizes.jobs)["process"])
+                answers.values.append(measured(bench, setting))
+            except PROBLEMS as error:
+                answers.problem, answers.failed = str(error), True
+    return found
+
+
+def add(bench: Bench, setting: Setting, answers: Answers, submits: Block, processed: Block) -> None:
+    """Some are submitted one after another, the others by the many; then the worker starts."""
+    if answers.problem:
+        for block in (submits, processed):
+            block.add_problem(setting.name, answers.problem, failed=answers.failed, ours=setting.ours)
+        return
     fields: dict[str, Any] = {"durability": setting.durability, "ours": setting.ours}
     submits.add(
         setting.name,
-        single_floors,
-        [each.submit for each in found],
+        answers.single_floors,
+        [each.submit for each in answers.values],
         floor_name="an insert and its commit",
-        count=sizes.singles,
+        count=bench.sizes.singles,
         **fields,
     )
-    rates = [each.process for each in found]
-    note = ", ".join(filter(None, [setting.worker, f"server {found[-1].server_us:.0f} µs", *found[-1].notes]))
+    last = answers.values[-1]
     processed.add(
         setting.name,
-        floors,
-        rates,
+        answers.floors,
+        [each.process for each in answers.values],
         floor_name=f"{FLOOR}, one connection",
         goal=HALF if setting.ours else None,
-        count=min(sizes.jobs, setting.count),
-        note=note,
+        count=min(bench.sizes.jobs, setting.count),
+        note=", ".join(filter(None, [setting.worker, f"server {last.server_us:.0f} µs", *last.notes])),
         **fields,
     )
-    return rates
 
 
 def measured(bench: Bench, setting: Setting) -> Apart:
@@ -143,18 +160,19 @@ def measured(bench: Bench, setting: Setting) -> Apart:
     return Apart(submitted["rate"], len(marks) / seconds, used / len(marks) * 1e6, notes)
 
 
-def beside_pgqueuer(bench: Bench, found: dict[str, list[float]], block: Block) -> None:
-    """The goal that names a peer: the same queue, the same run."""
-    theirs = found.get(PGQUEUER, [])
+def beside_pgqueuer(bench: Bench, found: dict[str, Answers], block: Block) -> None:
+    """The goal that names a peer: the same queue, round by round."""
+    theirs = found.get(PGQUEUER)
+    if theirs is None or theirs.problem:
+        return
     for setting in bench.settings:
         ours = found[setting.name]
-        if not setting.ours or not ours or not theirs:
+        if not setting.ours or ours.problem:
             continue
-        pairs = min(len(ours), len(theirs))
         block.add(
             setting.name,
-            theirs[:pairs],
-            ours[:pairs],
+            [each.process for each in theirs.values],
+            [each.process for each in ours.values],
             floor_name=f"{PGQUEUER}, which keeps no results",
             goal=MORE,
             durability=setting.durability,
