@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from lastcall import ShutdownPlan, TaskManager, current_shutdown
-from lastcall.fastapi import install
+from lastcall.fastapi import Access, install
 from lastcall.jobs import Context, Jobs
 
 jobs = Jobs("sqlite:///bar.db")
@@ -65,6 +65,8 @@ async def answer(ctx: Context, question: str, pause: float = 0.0) -> str:
 async def invoice(ctx: Context, customer: str) -> str:
     """A job that fails, with a message somebody else has chosen."""
     await ctx.log(f"looking for {customer}")
+    for kind in ("progress", "end", "snapshot", "stream.text", "step.reset", f"<b>{customer[:20]}"):
+        await ctx.emit(kind, customer)  # of types that mean something to a reader, and not in their form
     raise LookupError(f"no customer {customer!r} in the ledger")
 
 
@@ -104,7 +106,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-install(app, manager, jobs=jobs)
+install(app, manager, jobs=jobs, allow=Access(read_only="READ_ONLY" in os.environ))
 
 
 @app.post("/order/{task}")

@@ -50,13 +50,13 @@ class Bar:
 
 
 @contextmanager
-def opened(folder: Path, port: int | None = None, **env: str) -> Iterator[Bar]:
+def opened(folder: Path, port: int | None = None, app: str = "bar", **env: str) -> Iterator[Bar]:
     """The service runs in this folder, where its database is."""
     port = port or free_port()
     command = [
         "-m",
         "uvicorn",
-        __import__("os").environ.get("BAR_APP", "tests.dashboard.bar:app"),
+        __import__("os").environ.get("BAR_APP", f"tests.dashboard.{app}:app"),
         "--port",
         str(port),
     ]

@@ -37,11 +37,15 @@ class Visitor:
 
     def visit(self, url: str, until: str = "document.body.dataset.link === 'live'") -> None:
         """Open an address as a page of its own, and wait for it."""
-        self.page.open("about:blank")
-        self.page.until("location.href === 'about:blank'")
+        self.leave()
         self.page.events.clear()
         self.page.open(url)
         self.page.until(f"document.readyState === 'complete' && document.body && Boolean({until})")
+
+    def leave(self) -> None:
+        """Leave the page, for the next one or before its server ends."""
+        self.page.open("about:blank")
+        self.page.until("location.href === 'about:blank'")
 
     def see(self, words: str, seconds: float = 30.0) -> None:
         """Wait until these words can be read on the page."""

@@ -79,7 +79,7 @@ function frame() {
 
 function show() {
   frame();
-  page?.show();
+  if (!document.hidden) page?.show(); // nobody looks: what asks by itself need not ask
 }
 
 // --- keys --------------------------------------------------------------------------------------------------
@@ -122,6 +122,7 @@ $("skip").addEventListener("click", event => {
 });
 
 addEventListener("hashchange", route);
+document.addEventListener("visibilitychange", show);
 onChange(show);
 route(true);
 connect();

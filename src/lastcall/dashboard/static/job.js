@@ -5,7 +5,7 @@ import {command, notice, value} from "./dialog.js";
 import {jobLog} from "./log.js";
 import {ask, live, now, readOnly} from "./live.js";
 import {timeline} from "./timeline.js";
-import {ago, clock, number, pretty, span} from "./words.js";
+import {ago, clock, fault, number, pretty, progress as howFar, span} from "./words.js";
 
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 
@@ -50,12 +50,12 @@ export function job(id, go) {
     status.show(told.status);
     offer();
     list(facts, factsOf(told), ([name]) => name, fact);
-    const share = told.progress?.of ? told.progress.done / told.progress.of : null;
+    const {share, words} = howFar(told.progress);
     const final = FINAL.has(told.status);
     progress.hidden = share === null || final;
     place(done, "width", share ?? 0);
     attr(progress, "aria-valuenow", share === null ? null : Math.round(100 * share));
-    say(said, told.progress && !final ? `${number(told.progress.done)}${told.progress.of ? ` of ${number(told.progress.of)}` : ""} ${told.progress.message ?? ""}` : "");
+    say(said, final ? "" : words);
     const parts = [["Arguments", told.args, true], ["Result", told.result, told.status === "completed"]];
     list(values, parts.filter(([,, there]) => there), ([name]) => name, text);
     list(errors, told.error ? [["Error", told.error]] : [], ([name]) => name, failure);
@@ -146,7 +146,7 @@ function failure([name]) {
   const node = panel(name, what, trace);
   node.classList.add("failed");
   node.show = ([, error]) => {
-    say(what, `${error.type}: ${error.message}`);
+    say(what, fault(error));
     say(trace, error.traceback ?? "");
     trace.hidden = !error.traceback;
   };

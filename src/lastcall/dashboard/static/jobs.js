@@ -3,7 +3,7 @@
 import {attr, empty, h, list, mark, place, say, table} from "./dom.js";
 import {ask, live, now} from "./live.js";
 import {STATUSES} from "./overview.js";
-import {ago, clock, number, rough, short, span} from "./words.js";
+import {ago, clock, fault, number, progress, rough, short, span} from "./words.js";
 
 const PAGE = 50, AGAIN = 2500;
 const FILTERS = ["task", "queue", "key", "label", "parent"];
@@ -124,9 +124,9 @@ export function jobRow(job) {
     h("td", null, status, bar), h("td", {class: "side soft"}, job.queue), attempt, submitted, time);
   row.show = told => {
     status.show(told.status);
-    say(what, told.error && told.status === "failed" ? `${told.error.type}: ${told.error.message}`.slice(0, 200)
-      : told.waits_for?.length ? `waits for ${told.waits_for.join(", ")}` : told.progress?.message ?? told.key ?? "");
-    const share = told.status === "running" && told.progress?.of ? told.progress.done / told.progress.of : null;
+    say(what, told.error && told.status === "failed" ? fault(told.error).slice(0, 200)
+      : told.waits_for?.length ? `waits for ${told.waits_for.join(", ")}` : (told.status === "running" && progress(told.progress).words) || told.key || "");
+    const share = told.status === "running" ? progress(told.progress).share : null;
     bar.hidden = share === null;
     place(done, "width", share ?? 0);
     say(attempt, told.attempt || "–");

@@ -2,7 +2,7 @@
 
 import {Feed} from "./feed.js";
 import {empty, h, list, panel, say} from "./dom.js";
-import {clock, number} from "./words.js";
+import {clock, number, progress} from "./words.js";
 
 const KEPT = 200, MOST = 400000;
 
@@ -123,7 +123,7 @@ function brief({type, data, step}) {
     case "step": return `${data.key} ${data.status}`;
     case "step.reset": return `${data.step} begins again`;
     case "log": return String(data.message);
-    case "progress": return `${data.done}${data.of ? ` of ${data.of}` : ""} ${data.message ?? ""}`;
+    case "progress": return progress(data).words;
     case "stream.text": case "stream.end": case "stream.reset": return [data.stream, step].filter(Boolean).join(", in ");
     default: return JSON.stringify(data).slice(0, 500);
   }

@@ -5,7 +5,7 @@ import {command} from "./dialog.js";
 import {ask, live, now, readOnly} from "./live.js";
 import {plot, rates} from "./plot.js";
 import {taskRow, TASK_COLUMNS} from "./tasks.js";
-import {ago, clock, number, plural, rough, short, span} from "./words.js";
+import {ago, clock, fault, number, plural, rough, short, span} from "./words.js";
 
 export const STATUSES = ["running", "queued", "scheduled", "waiting", "failed", "completed", "cancelled"];
 
@@ -153,7 +153,7 @@ function failurePanel() {
   const node = panel("Failed last", body, none);
   let known = null;
   const make = job => h("li", null, h("span", {class: "name"}, h("a", {href: `#/jobs/${job.id}`}, job.task), h("span", {class: "mono soft"}, ` ${short(job.id)}`)),
-    h("span", {class: "n soft"}, clock(job.ended_at)), h("span", {class: "what name"}, job.error ? `${job.error.type}: ${job.error.message}`.slice(0, 160) : ""));
+    h("span", {class: "n soft"}, clock(job.ended_at)), h("span", {class: "what name"}, job.error ? fault(job.error).slice(0, 160) : ""));
   node.show = async store => {
     const count = store.jobs.failed ?? 0;
     none.hidden = count > 0;

@@ -23,6 +23,7 @@ export function shutdown() {
   const budget = h("div", {class: "budget", role: "meter", "aria-label": "what is left of the budget", "aria-valuemin": 0}, parts, spent);
   const begin = command("Drain this process", {danger: true, path: "drain", question: () => "Stop this process?", detail:
     "It stops taking work, lets what runs finish within the budget, and ends. What started it decides whether another one comes."});
+  begin.hidden = true; // until it is known that it may be pressed
   const clockwork = h("section", {class: "panel drain"}, h("div", null, phase, what, begin), left, budget);
   const people = h("ul", {class: "rows work"}), none = empty("Nobody", "No request, stream, task or job is under way in this process.");
   const bar = panel("Still at the bar", people, none);

@@ -1,7 +1,7 @@
 // Attempts and steps of a job over one time axis.
 
 import {attr, empty, h, list, panel, place, say} from "./dom.js";
-import {plural, span} from "./words.js";
+import {fault, plural, span} from "./words.js";
 
 const MOST = 200;
 
@@ -46,7 +46,7 @@ function lane({kind}) {
   row.show = told => {
     const outcome = told.status.replaceAll("_", " ");
     say(name, told.name);
-    attr(row, "title", `${told.name}: ${outcome}${told.why ? ` (${told.why})` : ""}${told.error ? `, ${told.error.type}: ${told.error.message}` : ""}`);
+    attr(row, "title", `${told.name}: ${outcome}${told.why ? ` (${told.why})` : ""}${told.error ? `, ${fault(told.error)}` : ""}`);
     attr(bar, "data-status", told.status);
     say(why, kind === "attempt" && told.status !== "completed" ? `${outcome}${told.why ? `, ${told.why}` : ""}` : "");
     say(time, told.ended_at ? span(told.ended_at - told.started_at) : "…");

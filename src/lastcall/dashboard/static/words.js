@@ -42,4 +42,15 @@ export function pretty(value, most = 40000) {
   return text.length <= most ? text : `${text.slice(0, most)}\n… ${number(text.length - most)} characters more`;
 }
 
+/** An error in one line. A hook of the app's may have put anything in its place. */
+export const fault = error => error && typeof error === "object" && "type" in error ? `${error.type}: ${error.message}` : pretty(error, 500);
+
+/** How far a job is: a share where it told one, and words. A job may tell anything. */
+export function progress(told) {
+  if (told === null || told === undefined) return {share: null, words: ""};
+  if (typeof told !== "object" || typeof told.done !== "number") return {share: null, words: pretty(told, 200)};
+  const share = typeof told.of === "number" && told.of > 0 ? told.done / told.of : null;
+  return {share, words: `${number(told.done)}${share === null ? "" : ` of ${number(told.of)}`} ${told.message ?? ""}`.trim()};
+}
+
 const pad = value => String(value).padStart(2, "0");
