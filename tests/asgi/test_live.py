@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import Jobs
 from tests.asgi.driver import Request, get, running, until
 from tests.asgi.test_face import not_found
+from tests.cli.program import Program
 
 LIVE = "/lastcall/live"
 
@@ -142,7 +145,7 @@ async def test_a_reader_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPa
 @pytest.mark.loops("asyncio")
 async def test_a_reader_who_is_stuck_at_the_end_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took nothing when the shutdown came: the shutdown is over without it, and it has one second more."""
-    monkeypatch.setattr(live_module, "_LAST_SECONDS", 0.05)
+    monkeypatch.setattr(live_module, "LAST_SECONDS", 0.05)
     async with running(app := make()) as lifespan:
         stuck, other = Request(app, LIVE, reading=False), Request(app, LIVE)
         await heard(other, "shutdown")
@@ -150,6 +153,45 @@ async def test_a_reader_who_is_stuck_at_the_end_holds_nobody_up(monkeypatch: pyt
         await stuck.done()
         await other.done()
         assert other.complete and not stuck.complete
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_stuck_browser_does_not_hold_a_real_server(tmp_path: Path) -> None:
+    """
+    1. Two pages are open on uvicorn; one takes nothing, and its connection is full. SIGTERM comes.
+    Result: the other one sees the report, and the process ends as it should, not by its exit guard.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        listener.set_inheritable(True)
+        command = ["-m", "uvicorn", "tests.asgi.crowded_app:app", "--fd", str(listener.fileno())]
+        with Program(command, cwd=tmp_path, keep=[listener.fileno()]) as program:
+            program.wait_for("Application startup complete")
+            with _open_page(listener) as stuck, _open_page(listener) as page:
+                text = _read(page, b"", b"event: shutdown")
+                assert stuck.recv(100)
+                program.signal(signal.SIGTERM)
+                _read(page, text, b"event: report")
+                assert program.wait() == -signal.SIGTERM
+            assert "has still not" not in program.err and "ERROR" not in program.err
+
+
+def _open_page(listener: socket.socket) -> socket.socket:
+    page = socket.socket()
+    page.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    page.settimeout(30)
+    page.connect(listener.getsockname())
+    page.sendall(b"GET /lastcall/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return page
+
+
+def _read(page: socket.socket, text: bytes, wanted: bytes) -> bytes:
+    while wanted not in text:
+        more = page.recv(1 << 16)
+        assert more, text[-500:]
+        text += more
+    return text
 
 
 @pytest.mark.loops("asyncio")

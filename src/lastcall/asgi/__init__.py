@@ -5,7 +5,8 @@ General layout: `_middleware` is the entry and sorts by scope type. `_lifespan` 
 `_http` and `_websocket` are one call in flight each, `_calls` what the layers inside see of it.
 `_face` is everything below the prefix: `_access` says who may, `_pages` what a route is, `_problems` what went wrong;
 `_tasks_face`, `_jobs_face`, `_overview_face`, `_drain_face` are its pages, `_live_face` and `_history` what is looked
-at all the time, `_models`, `_examples`, `_schema`, `_openapi` its description; `_redact`, `_places`, `_cursor` help.
+at all the time, `_models`, `_examples`, `_schema`, `_openapi` its description; `_redact`, `_places`, `_cursor`,
+`_abort` help.
 `_stream`, `_framing` are StreamResponse.
 `_log_response` is LogResponse, any log over HTTP: `_log_request` is what its reader asks, `_log_wire` how it is
 written, `_log_page` and `_log_reader` one reader each (`_log_waiter`), `_log_readers` what they share (`_log_tail`,

@@ -42,6 +42,7 @@ from ._types import ASGIApp, Headers, Receive, Send, get_header
 
 _WITH_WORKERS = ("uvicorn", "hypercorn", "granian")
 _LISTED = 50
+_MAX_NAME = 1000
 _FOLLOWERS = 16
 _LOOK_SECONDS = 0.2
 _KEEP_ALIVE_SECONDS = 10.0
@@ -241,7 +242,7 @@ def _phase_left(state: ManagerState, deadlines: Deadlines | None, now: float) ->
 def _show(info: TaskInfo) -> dict[str, Any]:
     return {
         "id": info.id,
-        "name": info.name,
+        "name": info.name[:_MAX_NAME],
         "kind": info.kind.value,
         "group": info.group,
         "status": info.status.value,

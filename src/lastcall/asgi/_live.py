@@ -36,7 +36,7 @@ _STORE_SECONDS = 2.0
 _STATE_SECONDS = 0.2
 _KEEP_ALIVE_SECONDS = 10.0
 STUCK_SECONDS = 10.0
-_LAST_SECONDS = 1.0
+LAST_SECONDS = 1.0
 _LIVING, _ENDED = 50, 20
 _LATEST_POINTS = 12
 
@@ -191,7 +191,7 @@ class Reader:
         """It is over: what is on its way has a second more."""
         self._news.set()
         if self._sending is not None and not self._sending.expired():
-            self._sending.reschedule(asyncio.get_running_loop().time() + _LAST_SECONDS)
+            self._sending.reschedule(asyncio.get_running_loop().time() + LAST_SECONDS)
 
     async def run(self, send: Send, leaving: asyncio.Future[Any]) -> None:
         """Send what there is, and what comes, until it is over or the client has left. Raises TimeoutError for a client
@@ -220,7 +220,7 @@ class Reader:
         )
 
     async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
-        seconds = _LAST_SECONDS if self._feed.is_over else STUCK_SECONDS
+        seconds = LAST_SECONDS if self._feed.is_over else STUCK_SECONDS
         async with asyncio.timeout(seconds) as self._sending:
             await send({"type": "http.response.body", "body": body, "more_body": more})
         self._sending = None

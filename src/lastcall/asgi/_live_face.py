@@ -13,9 +13,10 @@ from .._core._state import ManagerState
 from ..exceptions import NotOpen
 from . import _examples as examples
 from . import _models as models
+from ._abort import abort_connection, flush_connection
 from ._drain_face import EVENT_HEADERS, until_gone
 from ._history import STEP_SECONDS, History
-from ._live import Feed
+from ._live import LAST_SECONDS, Feed
 from ._pages import Answer, Request, Route, Says
 from ._places import Places
 from ._types import ASGIApp, Receive, Scope, Send
@@ -77,8 +78,11 @@ class LiveFace:
             try:
                 with self._feed.reading() as reader:
                     await reader.run(send, leaving)
+                if not leaving.done():
+                    await flush_connection(send, LAST_SECONDS)
             except TimeoutError:
                 logger.info("a reader of the live feed does not read, and is let go")
+                await abort_connection(send)
             except OSError:
                 pass  # how servers of ASGI 2.4 say that the client left
             finally:

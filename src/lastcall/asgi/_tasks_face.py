@@ -133,7 +133,7 @@ class TasksFace:
         redact = self._redactor.value
         return {
             "id": info.id,
-            "name": info.name,
+            "name": info.name[:_MAX_REPR],
             "kind": info.kind.value,
             "group": info.group,
             "status": info.status.value,
