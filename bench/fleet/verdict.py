@@ -20,6 +20,7 @@ from tests.jobs.crash.ledger import Line
 
 from .plan import POSTGRES, Action, Options, to_json
 from .work import TICK_SECONDS, answer, expected
+from .workers import STOP_SECONDS
 
 KINDS = {
     **checker.KINDS,
@@ -39,6 +40,8 @@ _LENIENCY_ELSEWHERE = Leniency(clock=0.05, awakening=1.0)
 _HEARING_SECONDS = 2.0
 _HEARING_IN_TROUBLE_SECONDS = 5.0
 _SHOWN = 50
+# Less than a worker gives its last writes before it goes without them.
+_AWAY_SECONDS = 2.0
 
 
 class Played(NamedTuple):
@@ -106,7 +109,7 @@ class Verdict(NamedTuple):
 def judge(played: Played) -> Verdict:
     """The whole of it."""
     leniency = _LENIENCY.get(played.options.store, _LENIENCY_ELSEWHERE)
-    lines, facts = played.lines, played.facts
+    lines, facts = [*played.lines, *_unable(played.lines)], played.facts
     told = Told(lines, leniency)
     found = checker.broken(lines, facts, expected, leniency) + checker.over_the_limits(lines, facts)
     found += [
@@ -206,6 +209,17 @@ def _late(played: Played, told: Told) -> _Found:
                         job,
                         f"step {key!r} began {line.at - at:.1f} s after its cancel was acknowledged",
                     )
+
+
+def _unable(lines: Sequence[Line]) -> list[Line]:
+    """Who was told to stop while the database was away, or soon was, for so long that an end may have found no way."""
+    away = [(began, over) for began, over in _troubles(lines) if over - began > _AWAY_SECONDS]
+    stops = [line for line in lines if line.what == "stopped"]
+    return [
+        stop._replace(what="unable")
+        for stop in stops
+        if any(began < stop.at + STOP_SECONDS and over > stop.at for began, over in away)
+    ]
 
 
 def _troubles(lines: Sequence[Line]) -> list[tuple[float, float]]:

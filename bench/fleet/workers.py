@@ -26,6 +26,7 @@ _TROUBLE_SECONDS = 20.0
 # Before its command listens a signal ends a process as it ends any.
 _BEGINNING_SECONDS = 15.0
 _PLAN = ("--drain", "10", "--cancel", "2", "--close", "5")
+STOP_SECONDS = 17.0
 
 
 class Worker:
