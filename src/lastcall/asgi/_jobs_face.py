@@ -25,9 +25,9 @@ from . import _models as models
 from ._body import UnfitBody, read_object, take
 from ._cursor import CursorGone, make_cursor, read_cursor
 from ._jobs_json import list_job, show_attempt, show_job, show_step, undecided_steps
-from ._log_request import PARAMETERS, LogFormat, takes_time
+from ._log_request import LogFormat, takes_time
 from ._log_response import LogResponse
-from ._pages import Answer, BadQuery, Param, Request, Route, Says, read_query, whole_number
+from ._pages import Answer, BadQuery, Param, Request, Route, Says, whole_number
 from ._places import Places
 from ._problems import problem
 from ._redact import Redactor
@@ -97,9 +97,6 @@ _POLL = {
     "Retry-After": "when asking again may bring news, in seconds, while it has not ended",
     "ETag": "its state",
 }
-
-# What is not ours is read by the log itself, which is more lenient.
-_KNOWN_OF_EVENTS = tuple(Param(name, "") for name in (*PARAMETERS, "cancel_after"))
 
 
 def _always(scope: Scope) -> bool:
@@ -194,7 +191,6 @@ class JobsFace:
                 headers=(_LAST_EVENT_ID,),
                 refuses=(404, 410, 429, 503),
                 takes_time=takes_time,
-                checks_query=False,
             ),
             Route(
                 "POST",
@@ -351,8 +347,10 @@ class JobsFace:
         return Answer(200, shown, _poll_hint(info), tagged=True)
 
     async def _events(self, request: Request) -> ASGIApp:
-        query = read_query(request.scope.get("query_string", b""), _KNOWN_OF_EVENTS)
-        cancel_after = whole_number(query, "cancel_after", -1, least=0, most=_MAX_CANCEL_AFTER_SECONDS)
+        # The query as a whole: the log looks at `after` only where no `Last-Event-ID` comes before it.
+        cancel_after = whole_number(
+            request.query, "cancel_after", -1, least=0, most=_MAX_CANCEL_AFTER_SECONDS
+        )
         # Whoever takes a page has read it and is gone: that is no reader whose leaving could mean anything.
         stays = takes_time(request.scope)
         with self.store() as jobs:
