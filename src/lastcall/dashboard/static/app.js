@@ -71,7 +71,7 @@ function frame() {
   } else if (link === "refused") say(banner, live.why);
   else if (link !== "live") {
     const wait = Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000));
-    say(banner, `${live.shutdown?.state === "closed" ? "This process has ended" : "The server does not answer"}. What you see is ${live.heardAt ? `${rough(silent)} old` : "nothing yet"}; ${wait ? `trying again in ${wait} s` : "trying again now"}.`);
+    say(banner, `${live.shutdown?.state === "closed" ? "This process has ended" : "The server does not answer"}. What you see is ${live.heardAt ? `${rough(Math.max(1, silent))} old` : "nothing yet"}; ${wait ? `trying again in ${wait} s` : "trying again now"}.`);
   }
   if (heard === "lost" && link === "live" && live.shutdown) notice(`Back: ${meta?.host ?? "the server"}, pid ${meta?.pid ?? "?"}`);
   heard = link === "live" && !live.shutdown ? heard : link;
