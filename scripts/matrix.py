@@ -51,7 +51,7 @@ ONCE = (
 ONCE_MARKS = "not server and not bench"
 # Eager tasks came with 3.12; nothing else about loops changed. The newest has uvloop as well.
 LOOPS = {"3.12": "eager", "3.13": "eager,uvloop"}
-IN_PARALLEL = ("-n", "3")  # more than two cores can do, because most tests wait for other processes
+IN_PARALLEL = ("-n", "4")  # more than two cores can do, because most tests wait for other processes
 NO_TESTS = 5  # pytest's exit code when it selected none
 INTERRUPTED = 130
 ENDING_SECONDS = 60  # what pytest gets to end after Ctrl-C, before it is killed

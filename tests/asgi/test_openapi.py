@@ -119,7 +119,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             trial = [
                 *("-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
                 *("run", f"http://127.0.0.1:{port}/lastcall/openapi.json", "--exclude-path-regex", NOT_TRIED),
-                *("--max-examples", "5", "--max-time", "20", "--seed", "1", "--no-color"),
+                *("--max-examples", "5", "--max-time", "12", "--seed", "1", "--no-color"),
                 *("--request-timeout", "5"),
             ]
             with Program(trial, cwd=tmp_path) as schemathesis:

@@ -33,14 +33,16 @@ class Ledger:
     def __init__(
         self, path: str | Path, on_write: Callable[[str], None] | None = None, pid: int | None = None
     ) -> None:
-        self._pid = os.getpid() if pid is None else pid
+        self._pid = pid
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._on_write = on_write
 
     def write(
         self, what: str, key: str = "", job: str = "", attempt: int = 0, pid: int | None = None
     ) -> None:
-        line = Line(time.time(), self._pid if pid is None else pid, job, attempt, key, what)
+        # Asked each time: a ledger that was made before a fork is written by the child.
+        who = pid or self._pid or os.getpid()
+        line = Line(time.time(), who, job, attempt, key, what)
         if self._on_write is not None:
             self._on_write("write")
         os.write(self._file, json.dumps(line).encode() + b"\n")
