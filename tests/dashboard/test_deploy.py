@@ -53,6 +53,7 @@ def test_a_deploy_with_the_page_open(tmp_path: Path, visitor: Visitor) -> None:
         visitor.click("answer", within="tbody")
         bar.say("last")
         visitor.until("document.querySelector('.title .mark').dataset.status === 'completed'")
+        visitor.see("may finish the glass.")
         assert visitor.text(".stream").count("When the bell rings") == 1
         assert bar.job(id)["lost"] == 0
     # Connections that are refused while there is no server: the browser notes them, whatever a page does.
@@ -76,6 +77,7 @@ def test_a_server_that_is_killed(tmp_path: Path, visitor: Visitor) -> None:
         visitor.until(f"{LINK} === 'live'")
         bar.say("kill")
         visitor.until("document.querySelector('.title .mark').dataset.status === 'completed'", 60)
+        visitor.see("may finish the glass.")
         assert visitor.text(".stream").count("When the bell rings") == 1
         assert visitor.text(".stream").strip().endswith("may finish the glass.")
         visitor.see("lost")  # the first attempt's fate

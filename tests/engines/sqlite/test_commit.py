@@ -66,11 +66,22 @@ async def test_a_lease_is_renewed_before_what_waits(tmp_path: Path) -> None:
     """Twenty thousand submits wait when a worker renews its lease: it does not stand in line behind them."""
     async with opened(tmp_path / "jobs.db") as engine:
         await engine.join(WORKER)
+        busy, free = threading.Event(), threading.Event()
+
+        def hold(_: object) -> None:
+            busy.set()
+            assert free.wait(30)
+
+        holding = asyncio.ensure_future(inside(engine, hold))
+        await asyncio.to_thread(busy.wait, 30)
         calls = [asyncio.ensure_future(engine.submit(jobs(f"{n}"))) for n in range(20_000)]
         await asyncio.sleep(0)
-        assert (await engine.renew("w")).alive
+        renewed = asyncio.ensure_future(engine.renew("w"))
+        await asyncio.sleep(0)
+        free.set()
+        assert (await renewed).alive
         assert sum(call.done() for call in calls) < 10_000
-        await asyncio.gather(*calls)
+        await asyncio.gather(holding, *calls)
 
 
 @pytest.mark.loops("asyncio")

@@ -140,11 +140,15 @@ class Database:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         again = lost = False
         tries = 0
+        task = asyncio.current_task()
+        assert task is not None
+        cancels = task.cancelling()
         while True:
             tries += 1
             try:
                 outcome = await attempt(work, again)
             except EngineUnavailable:
+                _check_cancelled(task, cancels)
                 # Nobody gets through. A call that was never on its way is told so at once.
                 if not lost or time.monotonic() > deadline:
                     raise
@@ -153,6 +157,7 @@ class Database:
             if outcome.error is None:
                 answer: _T = outcome.answer
                 return answer
+            _check_cancelled(task, cancels)
             if outcome.kind is Kind.AGAIN and tries < _TRIES:
                 await asyncio.sleep(random.uniform(0, 0.002 * tries))
                 continue
@@ -253,3 +258,10 @@ class Database:
             self._pool.drop(connection)
             self._pool.drop_idle()
         return _Try(None, error, kind)
+
+
+def _check_cancelled(task: asyncio.Task[Any], cancels: int) -> None:
+    """Not every error of the driver is what it seems: one that meets a cancellation may take its place, and whoever
+    cancelled would wait for ever. So it was with a closing engine and its task that polls."""
+    if task.cancelling() > cancels:
+        raise asyncio.CancelledError

@@ -154,10 +154,12 @@ class Hints:
     async def _hear(self, database: Database) -> None:
         """A connection of its own that listens, for as long as it lives; then another one."""
         pause, longest = _AGAIN_SECONDS
-        while True:
+        while not _is_cancelled():
             try:
                 connection = await database.connect()
             except EngineUnavailable:
+                if _is_cancelled():
+                    return
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, longest)
                 continue
@@ -179,11 +181,13 @@ class Hints:
 
     async def _poll(self, database: Database) -> None:
         """Look at the number of changes; those that are not ours are news."""
-        while True:
+        while not _is_cancelled():
             try:
                 number = await database.read(_look)
             except Exception:
                 self._seen = None
+                if _is_cancelled():
+                    return
             else:
                 if self._is_news(number):
                     self._changed()
@@ -197,6 +201,12 @@ class Hints:
         own = {one for one in self._own if seen < one <= number}
         self._own = {one for one in self._own if one > number}
         return number - seen != len(own)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task was told to end. The driver may have met that with an error of its own in its place."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _look(store: Store) -> int:
