@@ -154,10 +154,10 @@ class Database:
                     raise
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
+            _check_cancelled(task, cancels)
             if outcome.error is None:
                 answer: _T = outcome.answer
                 return answer
-            _check_cancelled(task, cancels)
             if outcome.kind is Kind.AGAIN and tries < _TRIES:
                 await asyncio.sleep(random.uniform(0, 0.002 * tries))
                 continue
@@ -261,7 +261,8 @@ class Database:
 
 
 def _check_cancelled(task: asyncio.Task[Any], cancels: int) -> None:
-    """Not every error of the driver is what it seems: one that meets a cancellation may take its place, and whoever
-    cancelled would wait for ever. So it was with a closing engine and its task that polls."""
+    """An error of the driver that meets a cancellation may take its place, and so may an answer (`asyncio.wait_for` of
+    Python 3.11 returns it); whoever cancelled would wait for ever. So it was with a closing engine and its task that
+    polls."""
     if task.cancelling() > cancels:
         raise asyncio.CancelledError

@@ -181,13 +181,11 @@ class Hints:
 
     async def _poll(self, database: Database) -> None:
         """Look at the number of changes; those that are not ours are news."""
-        while not _is_cancelled():
+        while True:
             try:
                 number = await database.read(_look)
             except Exception:
                 self._seen = None
-                if _is_cancelled():
-                    return
             else:
                 if self._is_news(number):
                     self._changed()
