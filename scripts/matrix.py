@@ -7,7 +7,7 @@ get environments beside it (`.venv-3.12`). A version that is not found is named.
 
 Everything runs once, on the version at hand, on asyncio's loop and uvloop. The others run what may depend on the
 interpreter, on the loops that are new with them, and leave out what talks to other programs and what measures.
-`--all` runs all of it everywhere, and whole matrices where otherwise a fixed part of them is taken.
+`--all` runs all of it everywhere.
 
 The real servers and the crashes arrange their own runs, and go alone: they measure how soon an application
 hears of its stop, or a job goes on, and a machine full of other tests would be what they measure.
@@ -101,7 +101,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", action="append", metavar="3.X", help="this version only (may be repeated)")
-    parser.add_argument("--all", action="store_true", help="everything on every version, nothing sampled")
+    parser.add_argument("--all", action="store_true", help="everything on every version")
     options = parser.parse_args(arguments[:at])
     options.pytest = arguments[at + 1 :]
     return options
@@ -117,8 +117,6 @@ def test_version(python: Interpreter, result: Result, options: argparse.Namespac
         if options.pytest:
             run_pytest(executable, [options.pytest], result)
         elif at_hand or options.all:
-            if options.all:
-                os.environ["LASTCALL_ALL"] = "1"
             alone = [folder for folder in ALONE if (ROOT / folder).is_dir()]
             together = [*IN_PARALLEL, *(f"--ignore={folder}" for folder in alone)]
             run_pytest(executable, [alone, together] if alone else [together], result)

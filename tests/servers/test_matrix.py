@@ -1,47 +1,31 @@
 """Server x workers x kind of work x signal: what the promises of a stop are worth on real servers.
 
-Everything is in flight at once in one run of each set-up and signal; each kind of work is judged by itself. Unless
-LASTCALL_ALL=1, each set-up gets one of the signals instead of all, in turn, so that each server hears each of them.
+Everything is in flight at once in one run of each set-up and signal; each kind of work is judged by itself.
 """
 
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
 from .conftest import Runs, Tally
 from .expectations import CHECKS, WORK_CHECKS, ends_in_grace, latency, named_exception
-from .scenario import CTRL_C, SOCKET_KINDS, STOPS, TERM, Case, Run, Stop
+from .scenario import CTRL_C, SOCKET_KINDS, STOPS, TERM, Case, Run
 from .setups import SETUPS, TEN
 
 pytestmark = pytest.mark.server
 
-EVERY_SIGNAL = os.environ.get("LASTCALL_ALL") == "1"
-
-
-def stops(nth: int, among: tuple[Stop, ...] = STOPS) -> tuple[Stop, ...]:
-    """The signals that the n-th set-up gets."""
-    return among if EVERY_SIGNAL else (among[nth % len(among)],)
-
-
-EVERYTHING = [Case(setup, stop) for n, setup in enumerate(SETUPS) for stop in stops(n)]
-STREAMS = [Case(setup, stop, kinds=("sse-foreign",)) for n, setup in enumerate(TEN) for stop in stops(n + 1)]
+EVERYTHING = [Case(setup, stop) for setup in SETUPS for stop in STOPS]
+STREAMS = [Case(setup, stop, kinds=("sse-foreign",)) for setup in TEN for stop in STOPS]
 # The client has closed its connection: to its server this process has nothing left to do.
 BACKGROUND = [
-    Case(setup, stop, kinds=("background-async",), keep_connections=False)
-    for n, setup in enumerate(TEN)
-    for stop in stops(n + 2)
+    Case(setup, stop, kinds=("background-async",), keep_connections=False) for setup in TEN for stop in STOPS
 ]
 # With a long drain it shows whether a push loop is ended after its own grace.
 _LONG_DRAIN = json.dumps({"plan": {"drain": 8}})
-SOCKETS = [
-    Case(setup, TERM, kinds=(kind,), settings=_LONG_DRAIN)
-    for n, setup in enumerate(TEN)
-    for kind in (SOCKET_KINDS if EVERY_SIGNAL else SOCKET_KINDS[n % 2 :][:1])
-]
-IDLE = [Case(setup, stop, kinds=()) for n, setup in enumerate(TEN) for stop in stops(n, (TERM, CTRL_C))]
+SOCKETS = [Case(setup, TERM, kinds=(kind,), settings=_LONG_DRAIN) for setup in TEN for kind in SOCKET_KINDS]
+IDLE = [Case(setup, stop, kinds=()) for setup in TEN for stop in (TERM, CTRL_C)]
 
 
 def judge(run: Run, check: str, tally: Tally) -> list[str]:
