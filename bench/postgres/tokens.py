@@ -1,29 +1,35 @@
-"""From a token's write to its reader in another process.
+"""How soon a token written on one worker is read in another process; and how many notifications that took.
 
-`python -m bench.postgres.tokens URL COUNT PACE` is the writer: a worker, and a job that writes a token every PACE
-seconds, each with the time of its write in it. The reader is whoever measures: it follows the job's log, and looks at
-its clock, which is one for all processes of a machine.
+`python -m bench.postgres.tokens write URL` is the worker, `... read URL '{"count": ...}'` the reader that measures. A
+token is the time at which it was written, by the clock that all processes of a machine share.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
+
+from lastcall.jobs import Context, Jobs
 
 from ..jobs.catalog import FULL_FSYNC, OURS
 from ..jobs.report import progress
 from ..jobs.rows import Block, Goal, Row
-from ..jobs.workers import ROOT, ContenderFailed, last_line
+from ..jobs.workers import ROOT
+from ..streams.measures import MeasureFailed, answer_of
 from .measuring import Bench
 
-PACES = ((0.01, "100 tokens/s"), (0.05, "20 tokens/s"))
 INTERVAL_MS = 25.0
-TIMEOUT_SECONDS = 120
-SKIPPED = 5  # the first ones meet connections that are not open yet
+GOAL_MS = 50.0
+# How many streams at once, and how many tokens a second in each.
+PLAYS = ((1, 20), (1, 100), (8, 50))
+_NEWS = "SELECT last_value FROM lastcall.news"
 
 
 def rows(bench: Bench) -> list[Row]:
@@ -31,102 +37,107 @@ def rows(bench: Bench) -> list[Row]:
     if not any(setting.ours for setting in bench.settings):
         return []
     sizes = bench.sizes
-    for pace, what in PACES:
-        found = []
-        try:
-            for number in range(sizes.token_rounds):
-                progress(f"postgres    tokens at {what}, round {number + 1} of {sizes.token_rounds}")
-                found.append(seen_after(bench.server.new_url(), sizes.tokens, pace))
-        except ContenderFailed as error:
-            block.add_problem(OURS, str(error), failed=True, ours=True)
-            continue
-        middles = sorted(each[len(each) // 2] for each in found)
-        block.add(
-            f"{OURS}, {what}",
-            [INTERVAL_MS] * len(found),
-            [each[int(len(each) * 0.99)] for each in found],
-            floor_name="the flush interval, 25 ms",
-            goal=Goal("≤ 50 ms", value_at_most=50.0),
-            durability=FULL_FSYNC,
-            count=sizes.tokens,
-            note=f"p50 {middles[len(middles) // 2]:.1f} ms",
-            ours=True,
-        )
+    url = bench.server.new_url()
+    with _worker(url):
+        for streams, pace in PLAYS:
+            name = f"{OURS}, {streams} × {pace} tokens/s"
+            found: list[dict[str, float]] = []
+            try:
+                for number in range(sizes.token_rounds):
+                    progress(
+                        f"postgres    {streams} × {pace} tokens/s, round {number + 1} of {sizes.token_rounds}"
+                    )
+                    order = {"streams": streams, "count": sizes.tokens, "pace_seconds": 1 / pace}
+                    found.append(answer_of([sys.executable, "-m", __name__, "read", url, json.dumps(order)]))
+            except MeasureFailed as error:
+                block.add_problem(name, str(error), failed=True, ours=True)
+                continue
+            middle = sorted(found, key=lambda answer: answer["p50"])[len(found) // 2]
+            block.add(
+                name,
+                [INTERVAL_MS] * len(found),
+                [answer["p99"] for answer in found],
+                floor_name="the flush interval, 25 ms",
+                goal=Goal(f"≤ {GOAL_MS:g} ms", value_at_most=GOAL_MS),
+                durability=FULL_FSYNC,
+                count=streams * sizes.tokens,
+                note=f"p50 {middle['p50']:.1f} ms, {middle['notifications']:.2f} notifications per token",
+                ours=True,
+            )
     return block.rows
 
 
-def seen_after(url: str, count: int, pace_seconds: float) -> list[float]:
-    """Milliseconds of every token, in order of size."""
-    writer = subprocess.Popen(
-        [sys.executable, "-m", "bench.postgres.tokens", url, str(count), str(pace_seconds)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+@contextlib.contextmanager
+def _worker(url: str) -> Iterator[None]:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    worker = subprocess.Popen(
+        [sys.executable, "-m", __name__, "write", url],
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
     )
-    with writer:
-        assert writer.stdout is not None and writer.stderr is not None
-        try:
-            job_id = writer.stdout.readline().strip()
-            if not job_id:
-                raise ContenderFailed(last_line(writer.stderr.read()))
-            read = subprocess.run(
-                [sys.executable, "-m", "bench.postgres.tokens", url, job_id],
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_SECONDS,
-                check=False,
-            )
-            if read.returncode:
-                raise ContenderFailed(last_line(read.stderr))
-            waited: list[float] = json.loads(last_line(read.stdout))
-        finally:
-            writer.kill()
-    return sorted(waited[SKIPPED:])
+    try:
+        yield
+    finally:
+        assert worker.stdin is not None
+        worker.stdin.close()  # which it waits for
+        worker.wait(60)
 
 
-async def write(url: str, count: int, pace_seconds: float) -> None:
-    from lastcall.jobs import Context, Jobs
+# --- the two processes ---------------------------------------------------------------------------------
 
+
+def _declared(url: str) -> tuple[Jobs, Any]:
     jobs = Jobs(url)
 
-    @jobs.task
-    async def speak(ctx: Context) -> None:
-        # The reader has to be there; the log keeps what it misses, but that would not be a wait.
-        await ctx.wait_for("go")
+    @jobs.task(name="speak")
+    async def speak(ctx: Context, count: int, pace_seconds: float) -> None:
         async with ctx.stream() as out:
             for _ in range(count):
                 await asyncio.sleep(pace_seconds)
-                await out.write(f"{time.monotonic()} ")
+                await out.write(f"{time.perf_counter_ns()} ")
 
-    async with jobs.worker():
-        job = await speak.submit()
-        print(job.id, flush=True)
-        await job.result(timeout=TIMEOUT_SECONDS)
+    return jobs, speak
 
 
-async def read(url: str, job_id: str) -> list[float]:
-    from lastcall.jobs import Jobs
+async def write(url: str) -> None:
+    jobs, _ = _declared(url)
+    async with jobs.worker(concurrency=50):
+        await asyncio.to_thread(sys.stdin.read)
 
+
+async def read(url: str, streams: int, count: int, pace_seconds: float) -> dict[str, float]:
+    """In milliseconds; and how many notifications there were for each token."""
+    import asyncpg
+
+    jobs, speak = _declared(url)
     waited: list[float] = []
-    text = ""
-    async with Jobs(url) as jobs:
-        job = jobs.job(job_id)
-        following = job.events()
-        await job.send("go", None)
-        async for event in following:
-            now = time.monotonic()
+
+    async def follow() -> None:
+        job = await speak.submit(count, pace_seconds)
+        async for event in job.events():
             if event.type == "stream.text":
-                *whole, text = (text + event.data["text"]).split(" ")
-                waited += [(now - float(at)) * 1000 for at in whole]
-    return waited
+                now = time.perf_counter_ns()
+                waited.extend((now - int(at)) / 1e6 for at in event.data["text"].split())
+
+    async with jobs:
+        await (await speak.submit(5, 0.0)).result()  # everything is there, and connected
+        connection = await asyncpg.connect(url)
+        before = await connection.fetchval(_NEWS)
+        await asyncio.gather(*(follow() for _ in range(streams)))
+        notifications = await connection.fetchval(_NEWS) - before
+        await connection.close()
+    assert len(waited) == streams * count, f"{len(waited)} tokens of {streams * count}"
+    waited.sort()
+    return {
+        "p50": waited[len(waited) // 2],
+        "p99": waited[int(len(waited) * 0.99)],
+        "worst": waited[-1],
+        "notifications": notifications / len(waited),
+    }
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        asyncio.run(write(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    if sys.argv[1] == "write":
+        asyncio.run(write(sys.argv[2]))
     else:
-        print(json.dumps(asyncio.run(read(sys.argv[1], sys.argv[2]))))
+        print(json.dumps(asyncio.run(read(sys.argv[2], **json.loads(sys.argv[3])))))

@@ -6,14 +6,11 @@ from pathlib import Path
 
 from ..jobs.report import progress, tables, write_json
 from ..jobs.rows import Row
-from . import across, readers, writes
+from . import readers, writes
 
 COMMAND = "streams"
-WHAT = (
-    "streams written durably, beside raw SQLite and DBOS, read over HTTP, beside other event streams, and read in"
-    " another process through PostgreSQL"
-)
-SECTIONS = ("writes", "readers", "across")
+WHAT = "streams written durably, beside raw SQLite and DBOS, and read over HTTP, beside other event streams"
+SECTIONS = ("writes", "readers")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,8 +33,6 @@ def run(arguments: Sequence[str]) -> int:
             rows += writes.rows(writes.QUICK if given.quick else writes.FULL, given.peers)
         if "readers" in wanted:
             rows += readers.rows(readers.QUICK if given.quick else readers.FULL)
-        if "across" in wanted:
-            rows += across.rows(across.QUICK if given.quick else across.FULL)
     except KeyboardInterrupt:
         progress("interrupted")
         return 130
