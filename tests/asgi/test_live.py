@@ -14,6 +14,7 @@ import lastcall.asgi._live as live_module
 from lastcall import ShutdownPlan, TaskManager
 from lastcall.asgi import Access, Lastcall
 from lastcall.asgi._history import STEP_SECONDS, History, Sample
+from lastcall.asgi._live import pause_seconds
 from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import Jobs
 from tests.asgi.driver import Request, get, running, until
@@ -291,3 +292,9 @@ def test_a_sample_is_bounded_and_fair() -> None:
         sample.add(number / 10_000)
     assert len(sample._kept) == 200
     assert 0.25 < (sample.quantile(0.5) or 0) < 0.75
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.0, 2.0), (0.04, 2.0), (0.1, 5.0), (1.0, 50.0)])
+def test_a_store_that_answers_slowly_is_asked_less_often(took: float, pause: float) -> None:
+    """A page that is left open beside millions of queued jobs takes a fiftieth of the store's time, and no more."""
+    assert pause_seconds(took) == pause

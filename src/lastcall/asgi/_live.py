@@ -33,6 +33,8 @@ logger = logging.getLogger("lastcall.asgi")
 
 _LOOK_SECONDS = 1.0
 _STORE_SECONDS = 2.0
+# Jobs that are queued are counted one by one, a million in some 70 ms: such a store is looked at less often.
+_STORE_PAUSE_FACTOR = 50.0
 _STATE_SECONDS = 0.2
 _KEEP_ALIVE_SECONDS = 10.0
 STUCK_SECONDS = 10.0
@@ -42,6 +44,11 @@ _LATEST_POINTS = 12
 
 # What says no more than when it was said is no news.
 _VOLATILE = ("now", "lease_left_seconds")
+
+
+def pause_seconds(took_seconds: float) -> float:
+    """From one look at the store to the next one, when the first took so long."""
+    return max(_STORE_SECONDS, _STORE_PAUSE_FACTOR * took_seconds)
 
 
 class Feed:
@@ -67,7 +74,7 @@ class Feed:
         self._frames: dict[str, tuple[int, bytes]] = {}
         self._told: dict[str, object] = {}
         self._version = 0
-        self._store_at = 0.0
+        self._store_due_at = 0.0
         self.is_over = False
 
     @contextmanager
@@ -78,7 +85,7 @@ class Feed:
         if self._producer is None or self._producer.done():
             self._frames.clear()
             self._told.clear()
-            self._store_at, self.is_over = 0.0, False
+            self._store_due_at, self.is_over = 0.0, False
             # In an empty context: it belongs to none of its readers.
             self._producer = asyncio.get_running_loop().create_task(
                 self._produce(), name="lastcall: the live feed", context=contextvars.Context()
@@ -139,15 +146,17 @@ class Feed:
         }
 
     async def _look_at_store(self, overview: OverviewFace) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._store_at < _STORE_SECONDS:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._store_due_at:
             return
-        self._store_at = now
         try:
             shown = await overview.look()
         except LastcallError as error:
             self._publish("overview", {"available": False, "detail": str(error)})
             return
+        finally:
+            self._store_due_at = began + pause_seconds(loop.time() - began)
         self._history.note_store(shown["jobs"])
         self._publish("overview", {"available": True, **shown})
 

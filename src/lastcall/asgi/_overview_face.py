@@ -1,7 +1,7 @@
 """PREFIX/overview, workers, schedules, task-names: the store at a glance, and what this process can submit.
 
 Who calls it: `_face`, where there are jobs, and the live feed. For screens that are looked at all the time: the cost
-does not grow with the number of jobs.
+grows with the jobs that are queued, held or failed, which are counted, and not with those that have completed.
 """
 
 from __future__ import annotations
