@@ -377,6 +377,8 @@ async def test_the_list_is_filtered(tmp_path: Path) -> None:
             ("status=queued&task=wait", [wait]),
             (f"parent={add.id}", []),
             ("task=nobody", []),
+            ("task_part=AD", [later, add]),
+            ("task_part=a&status=queued", [wait, add]),
         ]:
             found = (await look(service.app, "jobs", query))["jobs"]
             assert [job["id"] for job in found] == [job.id for job in expected], query
@@ -456,6 +458,29 @@ async def test_a_job_is_shown_with_its_steps_and_attempts(tmp_path: Path) -> Non
         head = await get(service.app, f"/lastcall/jobs/{job.id}", method="HEAD")
         assert (head.status, head.body) == (200, b"")
         assert int(head.headers["content-length"]) > 100
+
+
+async def test_a_step_in_flight_is_shown_by_the_process_that_runs_it(tmp_path: Path) -> None:
+    """Nobody else knows of it before its end: there it is null, and no empty list."""
+    async with serving(tmp_path) as service:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> None:
+            begun.set()
+            await go.wait()
+
+        @service.jobs.task(name="long")
+        async def long(ctx: Context) -> None:
+            await ctx.step(slow, name="a long one")
+
+        job = await long.submit()
+        assert (await look(service.app, f"jobs/{job.id}"))["running_steps"] is None
+        async with service.jobs.worker():
+            await within(begun.wait())
+            shown = await look(service.app, f"jobs/{job.id}")
+            assert [step["key"] for step in shown["running_steps"]] == ["a long one"] and shown["steps"] == []
+            go.set()
+            await job.result(timeout=20)
 
 
 async def test_events_are_read_from_where_one_was(tmp_path: Path) -> None:

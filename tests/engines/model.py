@@ -268,6 +268,7 @@ class ModelEngine:
             for job in reversed(self._all())
             if (query.statuses is None or job.status in query.statuses)
             and (query.task is None or job.new.task == query.task)
+            and (query.task_part is None or query.task_part.lower() in job.new.task.lower())
             and (query.queue is None or job.new.queue == query.queue)
             and (query.key is None or job.new.key == query.key)
             and (query.parent_id is None or job.new.parent_id == query.parent_id)

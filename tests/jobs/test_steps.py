@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -75,6 +76,34 @@ async def test_a_completed_step_is_not_called_again(jobs: Jobs) -> None:
         ('note("b")', "B", 1),
         ('note("c")', "C", 2),
     ]
+
+
+async def test_a_step_in_flight_is_known_to_its_process(jobs: Jobs, store: Store) -> None:
+    """Nothing is written of a step that runs; the process that runs it can tell since when, and another one says that
+    it cannot."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> str:
+        begun.set()
+        await go.wait()
+        return "done"
+
+    @jobs.task
+    async def work(ctx: Context) -> str:
+        return await ctx.step(slow, name="look around")
+
+    before = time.time()
+    async with jobs.worker(), store.jobs() as elsewhere:
+        job = await work.submit()
+        await eventually(begun.is_set)
+        running = job.running_steps()
+        assert running is not None
+        [(key, started_at)] = running
+        assert key == "look around" and before - 1 <= started_at <= time.time() + 1
+        assert await job.steps() == [] and elsewhere.job(job.id).running_steps() is None
+        go.set()
+        await job.result(timeout=20)
+        await eventually(lambda: job.running_steps() is None)
 
 
 def report() -> Report:

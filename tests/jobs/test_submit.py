@@ -638,6 +638,14 @@ async def test_find_by_everything(jobs: Jobs) -> None:
 
         assert await ids() == "dcba"
         assert await ids(task="one") == "ca" and await ids(task="none") == ""
+        assert await ids(task_part="W") == await ids(task_part="two") == "db"
+        assert (
+            await ids(task_part="o") == "dcba" and await ids(task_part="%") == await ids(task_part="_") == ""
+        )
+        assert (
+            await ids(task_part="wo", task="one") == ""
+            and await ids(task_part="o", status="cancelled") == "c"
+        )
         assert await ids(queue="q") == "db"
         assert await ids(key="k") == "ba" and await ids(key="K") == ""
         assert await ids(label=("tenant", "x")) == "ba"
@@ -683,6 +691,7 @@ async def test_paging_shows_each_job_once(jobs: Jobs) -> None:
         ({"label": ("\ud800", "a")}, BadDeclaration, "label"),
         ({"label": ("a", None)}, BadDeclaration, "label"),
         ({"task": "\ud800"}, BadDeclaration, "task"),
+        ({"task_part": "\ud800"}, BadDeclaration, "task_part"),
         ({"queue": b"q"}, BadDeclaration, "queue"),
         ({"key": ["k"]}, BadDeclaration, "key"),
         ({"parent": 10**30}, BadDeclaration, "parent"),

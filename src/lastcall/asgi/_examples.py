@@ -93,6 +93,7 @@ JOB_DETAIL = {
             "ended_at": 1764000000.3,
         }
     ],
+    "running_steps": [{"key": 'index_file("b.md")', "started_at": 1764000000.3}],
     "attempts": [
         {
             "attempt": 1,

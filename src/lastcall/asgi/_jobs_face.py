@@ -54,6 +54,7 @@ _BODY_EXTRA_BYTES = 1 << 16
 _FILTERS = (
     Param("status", "only those with this status; may come several times", STATUSES, many=True),
     Param("task", "only those of this task", example="analyse"),
+    Param("task_part", "only those whose task has this in its name, in capitals or not", example="analy"),
     Param("queue", "only those of this queue", example="default"),
     Param("key", "only the one with this key", example="docs-2026-11"),
     Param(
@@ -278,7 +279,9 @@ class JobsFace:
     async def _list(self, request: Request) -> Answer:
         query = request.query
         limit = request.number("limit", _LIMIT)
-        given = {name: query[name][-1] for name in ("task", "queue", "key", "parent") if name in query}
+        given = {
+            name: query[name][-1] for name in ("task", "task_part", "queue", "key", "parent") if name in query
+        }
         cursor = request.one("cursor")
         before = None if cursor is None else read_cursor("jobs", cursor)
         with self.store() as jobs:
@@ -338,9 +341,15 @@ class JobsFace:
             steps, attempts = await job.steps(), await job.attempts()
             undecided = await _undecided(jobs, id)
             place = await job.log().read(0, 0)
+            running = job.running_steps()
         redactor, task = self._redactor, info.task
         shown = redactor.job(show_job(info))
         shown["steps"] = [redactor.step(task, show_step(step)) for step in steps]
+        shown["running_steps"] = (
+            None
+            if running is None
+            else [{"key": redactor.key(task, key), "started_at": started_at} for key, started_at in running]
+        )
         shown["attempts"] = [redactor.attempt(task, show_attempt(attempt)) for attempt in attempts]
         shown["undecided_steps"] = [redactor.key(task, step) for step in undecided]
         shown["log"] = {"first": place.first, "last": place.last}

@@ -171,6 +171,13 @@ class Step(TypedDict):
     ended_at: float | None
 
 
+class RunningStep(TypedDict):
+    """A step in flight."""
+
+    key: str
+    started_at: float
+
+
 class Attempt(TypedDict):
     """One try. `outcome` null: it runs."""
 
@@ -214,9 +221,11 @@ class LogPage(TypedDict):
 
 
 class JobDetail(Job):
-    """Everything about a job but its events."""
+    """Everything about a job but its events. `running_steps`: those in flight, of which nothing is recorded yet; null
+    if the answering process does not run the job, and so cannot know."""
 
     steps: list[Step]
+    running_steps: list[RunningStep] | None
     attempts: list[Attempt]
     undecided_steps: list[str]
     log: LogPlace

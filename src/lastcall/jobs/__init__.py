@@ -25,6 +25,7 @@ from ._info import JobInfo as JobInfo
 from ._job import Decision as Decision
 from ._job import Event as Event
 from ._job import Job as Job
+from ._job import RunningStep as RunningStep
 from ._job import StepInfo as StepInfo
 from ._jobs import Jobs as Jobs
 from ._jobs import open_engine as open_engine

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import (
     BadConnection,
@@ -28,6 +28,9 @@ from ._observer import Observers, submit_started
 from ._rows import JobRow, NewJob, Submitted
 from ._settings import shown
 from ._tails import Tail, Tails
+
+if TYPE_CHECKING:
+    from ._attempt import Attempt
 
 # How often those who wait ask although nobody told them anything.
 _ASK_SECONDS = 2.0
@@ -49,6 +52,7 @@ class Client:
         self._waiting: dict[str, list[asyncio.Future[Any]]] = {}  # for a JobRow
         self.tails = Tails()
         self.observers: Observers = ()
+        self.at_work: list[Mapping[str, Attempt]] = []  # the attempts of each worker of this process, by job
         self._asking: asyncio.Task[None] | None = None
         self._ask_now: asyncio.Event | None = None
 

@@ -78,6 +78,7 @@ class Executor:
 
     def open(self) -> None:
         """Begin to look for ends. `abandon_all` is the other end of it."""
+        self._crew.client.at_work.append(self.running)
         self._crew.roster.watch(self._on_ended)
 
     def start(self, jobs: Sequence[Claimed]) -> None:
@@ -119,6 +120,8 @@ class Executor:
             attempt.lose()
             self._end(attempt, None)
         self._crew.roster.unwatch(self._on_ended)
+        at_work = self._crew.client.at_work
+        at_work[:] = [running for running in at_work if running is not self.running]
 
     # --- one attempt -----------------------------------------------------------------------------------
 

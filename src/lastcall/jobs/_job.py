@@ -50,6 +50,13 @@ class StepInfo(NamedTuple):
     ended_at: float | None
 
 
+class RunningStep(NamedTuple):
+    """A step that runs now, in this process, since `started_at` by the clock of the machine."""
+
+    key: str
+    started_at: float
+
+
 class Decision(NamedTuple):
     """What became of a step declared `once` that was in flight when its process died.
 
@@ -183,6 +190,20 @@ class Job(Generic[R_co]):
         """What is recorded of its steps, in order."""
         await self._client.get(self.id)
         return [_step_info(row) for row in await self._client.engine.steps(self.id)]
+
+    def running_steps(self) -> list[RunningStep] | None:
+        """The steps in flight, where a worker of this process runs the job; None where none does.
+
+        Only that process knows: nothing is written of a step before its end, unless its policy is `once` or `continue`.
+
+            for step in job.running_steps() or ():
+                print(step.key, time.time() - step.started_at)
+        """
+        for running in self._client.at_work:
+            if (attempt := running.get(self.id)) is not None:
+                steps = attempt.steps
+                return [] if steps is None else list(map(RunningStep._make, steps.running.items()))
+        return None
 
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Its log from `after` on, and then what comes, until the job has ended. Each event once, in order.

@@ -279,6 +279,7 @@ class Jobs:
         *,
         status: JobStatus | str | Iterable[JobStatus | str] | None = None,
         task: str | None = None,
+        task_part: str | None = None,
         queue: str | None = None,
         key: str | None = None,
         parent: str | None = None,
@@ -288,6 +289,8 @@ class Jobs:
     ) -> list[JobInfo]:
         """The jobs for which all of this holds, newest first; the next page: `before=` the last one's id.
 
+        `task` is a whole name, `task_part` what a name has in it, in capitals or not.
+
         Raises ValueError for a status that does not exist, `BadDeclaration` for an impossible filter or limit,
         `UnknownJob` for a `before` that does not exist (any more).
         """
@@ -296,11 +299,11 @@ class Jobs:
             given = [status] if isinstance(status, str) else list(status)
             statuses = frozenset(JobStatus(one) for one in given)
         whole("find(limit)", limit, 1)
-        _check_filters(label, task=task, queue=queue, key=key, parent=parent)
+        _check_filters(label, task=task, task_part=task_part, queue=queue, key=key, parent=parent)
         if before is not None:  # or the rest of the list would be empty, and nobody would know why
             await self._client.get(before)
         engine = await self._client.ready()
-        query = JobQuery(statuses, task, queue, key, parent, label, before, limit)
+        query = JobQuery(statuses, task, queue, key, parent, label, before, limit, task_part)
         return [info_of(row) for row in await engine.find(query)]
 
     async def overview(self) -> Overview:

@@ -308,7 +308,8 @@ class AttemptRow(NamedTuple):
 
 
 class JobQuery(NamedTuple):
-    """Which jobs: all given conditions hold. Newest first, `limit` of them, those older than the job `before`."""
+    """Which jobs: all given conditions hold. Newest first, `limit` of them, those older than the job `before`.
+    `task_part`: the name of the task has this in it, in capitals or not."""
 
     statuses: frozenset[JobStatus] | None = None
     task: str | None = None
@@ -318,6 +319,7 @@ class JobQuery(NamedTuple):
     label: tuple[str, str] | None = None
     before: str | None = None
     limit: int = 50
+    task_part: str | None = None
 
 
 # --- workers -------------------------------------------------------------------------------------------

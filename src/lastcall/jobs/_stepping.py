@@ -120,8 +120,10 @@ async def run_step(
                 return await _record_decided(attempt, key, codec, decision)
         with attempt.holding():
             so_far = await _prepare(attempt, key, policy, row)
+            steps.running[key] = time.time()
             return await _run_step(attempt, key, fn, args, policy, codec, so_far)
     finally:
+        steps.running.pop(key, None)
         steps.end(name)
 
 
@@ -147,6 +149,7 @@ async def run_transaction(attempt: Attempt, fn: Callable[..., T], args: Sequence
         return check_size(codec.dump(fn(connection, *args)), f"the value of step {key!r}")
 
     steps.begin(name)
+    steps.running[key] = time.time()
     try:
         with _observed(attempt, key, StepPolicy.REPLAY):
             text = await attempt.finish_write(
@@ -157,6 +160,7 @@ async def run_transaction(attempt: Attempt, fn: Callable[..., T], args: Sequence
         await record_failed(attempt, key, StepPolicy.REPLAY, began, error)
         raise
     finally:
+        del steps.running[key]
         steps.end(name)
     if text is None:
         attempt.lose()

@@ -44,6 +44,8 @@ class Steps:
             if row.main and row.status is StepStatus.COMPLETED and not row.key.startswith(WAIT_MARK)
         }
         self._asked: dict[str, int] = {}
+        # Those that run now, and since when: nothing of a step of policy `replay` is written before its end.
+        self.running: dict[str, float] = {}
         self._in_flight: set[str] = set()
 
     def key_of(self, name: str | None, fn: Callable[..., Any], args: Sequence[Any]) -> str:

@@ -87,6 +87,8 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
         add("job.status = ANY({}::text[])", sorted(map(str, query.statuses)))
     if query.task is not None:
         add("lane.task = {}", query.task)
+    if query.task_part is not None:
+        add("strpos(lower(lane.task), lower({}::text)) > 0", query.task_part)
     if query.queue is not None:
         add("lane.queue = {}", query.queue)
     if query.key is not None:

@@ -126,6 +126,8 @@ def _conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
 
     if query.task is not None:
         add("lane.task = ?", query.task)
+    if query.task_part is not None:
+        add("instr(lower(lane.task), lower(?)) > 0", query.task_part)
     if query.queue is not None:
         add("lane.queue = ?", query.queue)
     if query.key is not None:

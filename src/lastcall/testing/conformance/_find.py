@@ -77,6 +77,7 @@ async def jobs_are_found_by_what_they_are(h: Harness) -> None:
         ]
     )
     assert await _ids(h, task="t") == ["d", "b", "a"]
+    assert await _ids(h, task_part="T") == ["d", "b", "a"] and await _ids(h, task_part="tt") == []
     assert await _ids(h, queue="q") == ["d", "c", "a"]
     assert await _ids(h, key="k") == ["c", "b"]
     assert await _ids(h, parent_id="a") == ["d", "c"]
