@@ -189,3 +189,16 @@ async def test_from_a_job() -> None:
             assert await job.result(timeout=30) == 42
         assert await query(f"SELECT * FROM mine_{schema}") == [(21,)]
         await query(f"DROP TABLE mine_{schema}")
+
+
+async def test_the_statements_of_the_users_code_may_read_whole_tables() -> None:
+    """The engine keeps its own statements from going through all jobs; the user's may go through the user's table."""
+    seen: list[str] = []
+    async with at_work() as (engine, _):
+
+        def work(connection: TransactionConnection) -> str:
+            seen.append(connection.fetchval("SHOW enable_seqscan"))
+            return "1"
+
+        await engine.transact("a", 1, STEP, work)
+    assert seen == ["on"]

@@ -122,9 +122,9 @@ class Store:
         self._wrap = False
         self.now = await self.value(_TIME, self.now)
 
-    async def let_idle(self) -> None:
-        """Somebody's own code runs between the statements of this transaction, and may take its time."""
-        await self.connection.execute(_may_idle(_CALLERS_IDLE_SECONDS))
+    async def lend(self) -> None:
+        """Somebody's own code runs in this transaction: it may take its time, and go through all of its own tables."""
+        await self.connection.execute(f"{_may_idle(_CALLERS_IDLE_SECONDS)}; SET LOCAL enable_seqscan = on")
 
     def tell(self, n: int, attempt: int, event: NewEvent) -> None:
         """Append to a job's log before the commit (see `_log`)."""

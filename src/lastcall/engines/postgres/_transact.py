@@ -120,7 +120,7 @@ async def transact(store: Store, call: Transact) -> str | None:
     recorded: str | None = await store.value(_RECORDED, n, call.step.key)
     if recorded is not None:
         return recorded  # a completed step never runs again
-    await store.let_idle()
+    await store.lend()
     connection = TransactionConnection(store.connection, asyncio.get_running_loop(), call.job_id)
     try:
         value = await in_thread(lambda: call.work(connection))
