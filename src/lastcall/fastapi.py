@@ -27,6 +27,7 @@ from .asgi._access import Access as Access
 from .asgi._access import Allow
 from .asgi._background import chained
 from .asgi._calls import current_call
+from .dashboard import Dashboard
 from .exceptions import InstallError
 from .starlette import Event as Event
 from .starlette import LogResponse as LogResponse
@@ -55,6 +56,7 @@ def install(
     jobs: Jobs | None = None,
     streams: Streams | DurableStreams | None = None,
     metrics: ASGIApp | None = None,
+    dashboard: bool = True,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
@@ -62,8 +64,9 @@ def install(
     the work. Requests, streams and WebSockets drain under the manager's plan; `BackgroundTasks` code is tracked
     without a change: in order, isolated, and not dropped where a response carries tasks of its own. `/livez`,
     `/readyz` and the tasks below `prefix` are answered. `jobs`: durable jobs, opened before the lifespan starts, closed
-    after all work, and shown below `prefix`; a worker for them is `async with jobs.worker(...)` in the lifespan. For
-    the other parameters see `lastcall.asgi.Lastcall`.
+    after all work, and shown below `prefix`; a worker for them is `async with jobs.worker(...)` in the lifespan.
+    `dashboard` False: the page at `prefix` is left out, and everything else is there. For the other parameters see
+    `lastcall.asgi.Lastcall`.
 
     Raises `InstallError` if the app has lastcall already, has started, or has a route on one of those paths
     (checked again at startup, for routes added later). The app is unchanged then.
@@ -81,6 +84,7 @@ def install(
         jobs=jobs,
         streams=streams,
         metrics=metrics,
+        dashboard=Dashboard() if dashboard else None,
     )
 
 

@@ -65,13 +65,15 @@ def install(
     jobs: Jobs | None = None,
     streams: Streams | DurableStreams | None = None,
     metrics: ASGIApp | None = None,
+    dashboard: bool = True,
 ) -> TaskManager:
     """Give `app` graceful shutdown; returns the manager (a new one, if none is given).
 
     Whatever middleware is added later, lastcall stays outermost. The manager is `app.state.lastcall`; it opens before
     the app's startup and drains before its shutdown. `BackgroundTask`s of responses become tasks of the manager
-    without a change of code. `jobs`: opened before the startup, closed after all work, shown below the prefix. For the
-    other parameters see `lastcall.asgi.Lastcall`.
+    without a change of code. `jobs`: opened before the startup, closed after all work, shown below the prefix.
+    `dashboard` False: the page at the prefix is left out, and everything else is there. For the other parameters see
+    `lastcall.asgi.Lastcall`.
 
     Raises `InstallError` if the app has lastcall already, has started, or has a route on one of the face's paths
     (checked again at startup, for routes added later); `TypeError` if `app` is no Starlette app. The app is
@@ -90,6 +92,7 @@ def install(
         jobs=jobs,
         streams=streams,
         metrics=metrics,
+        dashboard=Dashboard() if dashboard else None,
     )
 
 
@@ -119,7 +122,7 @@ def install_with(
     async def not_built(scope: Scope, receive: Receive, send: Send) -> None:
         raise InstallError("the middleware stack of the app has not been built")
 
-    middleware = Lastcall(not_built, manager, around=around, dashboard=Dashboard(), **options)
+    middleware = Lastcall(not_built, manager, around=around, **options)
     check_routes(app.routes, middleware)
     build = app.build_middleware_stack
 

@@ -53,13 +53,7 @@ class Bar:
 def opened(folder: Path, port: int | None = None, app: str = "bar", **env: str) -> Iterator[Bar]:
     """The service runs in this folder, where its database is."""
     port = port or free_port()
-    command = [
-        "-m",
-        "uvicorn",
-        __import__("os").environ.get("BAR_APP", f"tests.dashboard.{app}:app"),
-        "--port",
-        str(port),
-    ]
+    command = ["-m", "uvicorn", f"tests.dashboard.{app}:app", "--port", str(port)]
     with Program(command, cwd=folder, env=env) as program:
         program.wait_for("Uvicorn running on")
         with socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS):

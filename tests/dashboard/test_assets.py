@@ -6,8 +6,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
 
-from lastcall import TaskManager
+from lastcall import TaskManager, fastapi, starlette
 from lastcall.asgi import Lastcall
 from lastcall.dashboard import Dashboard
 from tests.asgi.driver import Request, get, running
@@ -100,7 +102,9 @@ async def test_head_and_other_methods() -> None:
 async def test_no_name_leads_out_of_the_folder(name: str) -> None:
     """A name is looked up among ours; it never becomes a path."""
     async with running(app := make()):
-        assert (await ask(app, f"/lastcall/assets/{name}")).status == 404
+        answer = await ask(app, f"/lastcall/assets/{name}")
+        assert (answer.status, answer.json()["status"]) == (404, 404)
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_without_the_slash_the_browser_is_sent_to_it() -> None:
@@ -124,6 +128,25 @@ async def test_it_answers_while_the_process_drains() -> None:
     async with running(app := make()):
         app.manager.begin_shutdown()
         assert (await ask(app, "/lastcall/")).status == 200
+
+
+@pytest.mark.parametrize("framework", [fastapi, starlette], ids=["fastapi", "starlette"])
+async def test_it_can_be_left_out(framework: Any) -> None:
+    """Somebody wants the JSON and no page: `dashboard=False`; without it the page comes along."""
+    for wanted in (True, False):
+        app = FastAPI() if framework is fastapi else Starlette()
+        framework.install(app, TaskManager(), dashboard=wanted)
+        async with running(app):
+            statuses = {
+                path: (await ask(app, f"/lastcall/{path}")).status for path in ("", "assets/app.js", "meta")
+            }
+            assert statuses == {
+                "": 200 if wanted else 404,
+                "assets/app.js": 200 if wanted else 404,
+                "meta": 200,
+            }
+            if not wanted:
+                assert "no dashboard" in (await ask(app, "/lastcall/")).json()["detail"]
 
 
 def test_the_page_names_its_own_files_only() -> None:

@@ -14,6 +14,8 @@ import hashlib
 from importlib.resources import files
 from typing import NamedTuple
 
+from ..asgi._answers import answer_json
+from ..asgi._problems import problem
 from ..asgi._types import Headers, Receive, Scope, Send, app_path, get_header
 
 _PAGE = "index.html"
@@ -31,17 +33,17 @@ _POLICY = (
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-# `no-cache` is: keep it, and ask each time. A name with a hash in it would need a build step, and a page that outlives
-# a deploy must not be put together from two versions.
-_HEADERS: Headers = [
-    (b"cache-control", b"no-cache"),
-    (b"vary", b"accept-encoding"),
+_GUARDS: Headers = [
     (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+
+# `no-cache` is: keep it, and ask each time. A name with a hash in it would need a build step, and a page that outlives
+# a deploy must not be put together from two versions.
+_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"vary", b"accept-encoding"), *_GUARDS]
 
 
 class _Asset(NamedTuple):
@@ -72,7 +74,8 @@ class Dashboard:
             return
         asset = (self._packed if _takes_gzip(scope) else self._plain).get(name or _PAGE)
         if asset is None:
-            await _answer(scope, send, 404, b"there is no such file\n", [(b"content-type", b"text/plain")])
+            missing = problem(404, f"the dashboard has no file {name[:200]!r}")
+            await answer_json(scope, send, 404, missing.content, _GUARDS, media_type=missing.media_type)
         elif _knows(scope, asset.etag):
             await _answer(scope, send, 304, None, [(b"etag", asset.etag)])
         else:
