@@ -421,4 +421,6 @@ class PostgresEngine:
             await forget(store)
             return await prune(store, limit)
 
-        return await self._written(database.transact(work))
+        pruned = await self._written(database.transact(work))
+        await self.streams.sweep(limit)
+        return pruned
