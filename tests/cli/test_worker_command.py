@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -141,6 +142,24 @@ def test_what_is_cut_off_at_the_deadline_is_1(folder: Path, release: Callable[[i
         assert program.wait() == 1
     assert "NOT clean" in program.err
     assert info(folder, job_id)[0].status == "queued"
+
+
+@pytest.mark.server
+def test_an_end_that_cannot_be_written_is_1(folder: Path, release: Callable[[int], object]) -> None:
+    """Somebody holds the lock of the store from the middle of a job to after the worker's close phase: it does not
+    pretend that all went well, and names the job."""
+    job_id = submit(folder, "stubborn")
+    with worker(folder, "--close", "1") as program:
+        program.wait_for("stubborn", on="out")
+        with contextlib.closing(sqlite3.connect(folder / "jobs.db", isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            release(1)
+            program.signal(signal.SIGTERM)
+            program.wait_for(
+                rf"NOT clean(?s:.*)resource 'worker [^']+' failed: .*job {job_id} \(attempt 1, Completed\).*"
+                "loses its attempt when the lease of 15 s is over"
+            )
+        assert program.wait() == 1
 
 
 @pytest.mark.server

@@ -6,6 +6,7 @@ import pytest
 
 from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import Context, Jobs
+from tests.engines.model import ModelEngine, ModelStore
 from tests.jobs.conftest import Store
 from tests.jobs.running import Faulty, ended, eventually, manager, outcomes, set_within
 
@@ -165,8 +166,8 @@ async def test_a_stop_waits_for_the_store_within_its_budget(engine: Faulty, jobs
 async def test_a_stop_without_the_store_ends_by_the_plan_and_is_told(
     engine: Faulty, jobs: Jobs, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The store does not come back, or does not even answer: the worker ends within its budget all the same, and the
-    log names the job that will be repeated."""
+    """The store does not come back, or does not even answer: the worker ends within its budget all the same, and log
+    and report name the job whose attempt is lost with the lease. That is no clean end."""
     called: list[int] = []
 
     @jobs.task
@@ -185,14 +186,22 @@ async def test_a_stop_without_the_store_ends_by_the_plan_and_is_told(
             await eventually(lambda: "finish" in engine.calls and worker.running == 0)
             began = loop.time()
         assert loop.time() - began < 5
-        assert job.id in caplog.text and "could not be written" in caplog.text
+        assert job.id in caplog.text and "was not written in time" in caplog.text
         assert "could not resign" in caplog.text
+        assert mine.report is not None and mine.report.exit_code == 1
+        [failed] = [resource for resource in mine.report.resources if resource.outcome != "finished"]
+        assert failed.name == f"worker {worker.id}" and failed.outcome == "failed"
+        assert f"job {job.id} (attempt 1, Completed)" in str(failed.error)
+        assert "loses its attempt when the lease of 15 s is over" in str(failed.error) and str(
+            failed.error
+        ) in str(mine.report)
         for event in engine.held.values():
             event.set()
         engine.away.clear()
         engine.held = {}
 
 
+@pytest.mark.loops("asyncio")
 async def test_what_could_not_be_written_is_handed_over(engine: Faulty, jobs: Jobs) -> None:
     """Ends cannot be written, but the lease can be resigned: the job is handed over by that, and runs again."""
     called: list[int] = []
@@ -203,15 +212,99 @@ async def test_what_could_not_be_written_is_handed_over(engine: Faulty, jobs: Jo
         return ctx.attempt
 
     async with jobs:
-        async with manager(close=1) as mine, jobs.worker(manager=mine) as worker:
+        async with manager(close=2) as mine, jobs.worker(manager=mine) as worker:
             engine.away.add("finish")
             job = await work.submit()
             await eventually(lambda: "finish" in engine.calls and worker.running == 0)
         assert await job.status() == "queued"
         assert await outcomes(job) == ["handed_over (shutdown)"]
+        assert mine.report is not None and mine.report.exit_code == 1
+        assert f"job {job.id} (attempt 1, Completed)" in str(mine.report)
+        assert "was handed over" in str(mine.report)
         engine.away.clear()
         async with jobs.worker():
             assert await job.result(timeout=20) == 2
+
+
+@pytest.fixture
+def in_memory() -> Faulty:
+    """Without threads, so that the clock of a virtual loop can jump over its waits."""
+    return Faulty(ModelEngine(None, ModelStore()))
+
+
+@pytest.mark.loops("virtual")
+async def test_a_hand_over_that_the_resignation_makes_is_clean(in_memory: Faulty) -> None:
+    """The hand-over of a job cannot be written, but its worker can resign, which says the same: nothing was lost."""
+    jobs = Jobs(in_memory)
+    running = asyncio.Event()
+
+    @jobs.task
+    async def work(ctx: Context) -> None:
+        running.set()
+        await ctx.shutdown.wait()
+        await ctx.step(str.upper, "not any more")
+
+    async with jobs:
+        async with manager() as mine, jobs.worker(manager=mine):
+            in_memory.away.add("finish")
+            job = await work.submit()
+            await set_within(running)
+        assert await outcomes(job) == ["handed_over (shutdown)"]
+        assert mine.report is not None and mine.report.clean, mine.report
+
+
+@pytest.mark.loops("virtual")
+@pytest.mark.parametrize("resigns", [True, False])
+async def test_a_close_phase_too_short_for_the_store_still_names_the_jobs(
+    in_memory: Faulty, resigns: bool
+) -> None:
+    """The manager stops first and its close phase cuts short a store that hangs, with more to close after the worker:
+    the report names each job, and what becomes of it; also of more jobs than a line can hold."""
+    jobs = Jobs(in_memory, lease_seconds=30)
+
+    @jobs.task
+    async def work() -> None: ...
+
+    async with jobs:
+        async with manager(close=1) as mine:
+            for n in range(3):
+                mine.on_close(lambda: None, name=f"closes after the worker {n}")
+            async with jobs.worker(manager=mine, concurrency=30) as worker:
+                hung = asyncio.Event()
+                in_memory.held = dict.fromkeys(
+                    ["finish", "renew"] if resigns else ["finish", "renew", "resign"], hung
+                )
+                submitted = await jobs.submit_many(work.call() for _ in range(25))
+                await eventually(lambda: in_memory.calls.count("finish") == 1 and worker.running == 0)
+                report = await mine.shutdown()
+        assert report.exit_code == 1
+        failed = report.resources[0]
+        assert (failed.name, failed.outcome) == (f"worker {worker.id}", "failed"), report
+        assert "and 5 more" in str(failed.error)
+        assert sum(job.id in str(failed.error) for job in submitted) == 20
+        fate = "was handed over" if resigns else "loses its attempt when the lease of 30 s is over"
+        assert fate in str(failed.error)
+        assert {await job.status() for job in submitted} == {"queued" if resigns else "running"}
+
+
+@pytest.mark.loops("virtual")
+async def test_a_worker_that_stops_alone_tells_the_manager_that_lives_on(in_memory: Faulty) -> None:
+    """The worker's block is left, its manager goes on for long and closes cleanly: its report still tells of the end
+    that was not written."""
+    jobs = Jobs(in_memory)
+
+    @jobs.task
+    async def work() -> None: ...
+
+    async with jobs:
+        async with manager() as mine:
+            async with jobs.worker(manager=mine) as worker:
+                in_memory.away |= {"finish", "resign"}
+                job = await work.submit()
+                await eventually(lambda: "finish" in in_memory.calls and worker.running == 0)
+            in_memory.away.clear()
+        assert mine.report is not None and mine.report.exit_code == 1
+        assert job.id in str(mine.report)
 
 
 async def test_an_engine_with_a_bug(engine: Faulty, jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:

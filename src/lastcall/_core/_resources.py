@@ -23,10 +23,15 @@ _RESERVE_SHARE = 0.1
 
 
 class Resources:
-    """What `on_close` and `enter` registered, in order of opening."""
+    """What `on_close` and `enter` registered, in order of opening.
+
+    `until`: when the one that closes now must have ended; None: none does.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.until: float | None = None
+        self.outcomes: list[ResourceOutcome] = []  # of those that are closed
         self._closers: list[tuple[str, Callable[[], Any], asyncio.Task[None] | None]] = []
 
     def add(
@@ -79,21 +84,23 @@ class Resources:
 
     async def close(self, deadline: float) -> tuple[ResourceOutcome, ...]:
         """Close all, in reverse order, each within what is left until the deadline. Never raises."""
-        outcomes: list[ResourceOutcome] = []
         budget = max(0.0, deadline - self._clock())
         reserve = min(budget * _RESERVE_SHARE, budget / (2 * max(1, len(self._closers))))
         while self._closers:
             name, callback, keeper = self._closers.pop()
             latest = deadline - reserve * len(self._closers)
-            outcomes.append(await self._close_one(name, callback, keeper, latest))
-        return tuple(outcomes)
+            self.outcomes.append(await self._close_one(name, callback, keeper, latest))
+        self.until = None
+        return tuple(self.outcomes)
 
     async def _close_one(
         self, name: str, callback: Callable[[], Any], keeper: asyncio.Task[None] | None, deadline: float
     ) -> ResourceOutcome:
         began = self._clock()
+        allowed = max(0.0, deadline - began) * (1 - _UNWIND_SHARE)
+        self.until = began + allowed
         task = asyncio.create_task(_call(callback), name=f"close {name}")
-        await _wait(task, max(0.0, deadline - began) * (1 - _UNWIND_SHARE))
+        await _wait(task, allowed)
         stack: tuple[str, ...] = ()
         if not task.done():
             stack = tuple(task_stack(keeper or task))

@@ -231,9 +231,9 @@ class SlotWorker(Worker):
         await super()._watch_for_stop()
         self._slot_fetcher.let_go()
 
-    async def _close_once(self) -> None:
+    async def _close_once(self) -> str:
         try:
-            await super()._close_once()
+            return await super()._close_once()
         finally:
             self._slot_fetcher.let_go()
             for job_id in list(self._slots):

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from .._core._roster import logger
 from ._attempt import persist
 from ._engine import Engine
-from ._rows import AttemptEnd
+from ._rows import AttemptEnd, HandedOver
 from ._state import JobStatus
 
 _AFTER_BUG_SECONDS = 0.5
+_NAMED = 20
 
 OnWritten = Callable[[list[AttemptEnd], list[JobStatus | None]], None]
 
@@ -48,21 +49,15 @@ class Outbox:
             await asyncio.wait({writing}, timeout=timeout_seconds)
         return self.is_empty
 
-    async def close(self) -> None:
-        """Give up what could not be written: its attempts are handed over with the lease, or lost with it."""
+    async def close(self) -> list[AttemptEnd]:
+        """Give up what could not be written, and tell what: its attempts are handed over with the lease, or lost with
+        it."""
         writing = self._writing
         if writing is not None:
             writing.cancel()
             await asyncio.wait({writing})
-        for end in self._ends:
-            logger.error(
-                "the end of job %s (attempt %d, %s) could not be written; the attempt will be repeated",
-                end.id,
-                end.attempt,
-                type(end.outcome).__name__,
-                extra={"event": "attempt.end_not_written", "job_id": end.id, "attempt": end.attempt},
-            )
-        self._ends = []
+        unwritten, self._ends = self._ends, []
+        return unwritten
 
     async def _write(self) -> None:
         batch: list[AttemptEnd] = []
@@ -90,3 +85,33 @@ class Outbox:
                     )
                 told = True
                 await asyncio.sleep(_AFTER_BUG_SECONDS)
+
+
+def tell_unwritten(ends: list[AttemptEnd], lease_seconds: float, *, resigned: bool) -> str:
+    """Log what becomes of jobs whose ends were given up. The same in one line for the report; "": nothing was lost.
+
+    A hand-over that was not written is what a resignation does. A store that hung may have taken a write after all that
+    nobody waits for any more.
+    """
+    ends = [end for end in ends if not (resigned and isinstance(end.outcome, HandedOver))]
+    fate = (
+        "was handed over, and runs again on another worker"
+        if resigned
+        else f"loses its attempt when the lease of {lease_seconds:g} s is over, and runs again on another worker"
+    )
+    for end in ends:
+        logger.error(
+            "the end of %s was not written in time; unless the store takes it after all, the job %s",
+            _shown(end),
+            fate,
+            extra={"event": "attempt.end_not_written", "job_id": end.id, "attempt": end.attempt},
+        )
+    if not ends:
+        return ""
+    more = f" and {len(ends) - _NAMED} more" if len(ends) > _NAMED else ""
+    named = ", ".join(map(_shown, ends[:_NAMED]))
+    return f"the end of {named}{more} was not written in time; unless the store takes it after all, each job {fate}"
+
+
+def _shown(end: AttemptEnd) -> str:
+    return f"job {end.id} (attempt {end.attempt}, {type(end.outcome).__name__})"

@@ -8,7 +8,8 @@ stop is text here, a reason beside each line; in many queues it is the order tha
                           plan waits, and cancels at its deadline
     keep the lease        meanwhile, renewed: a lease that ends in the drain means that jobs run twice
     write all ends        results and hand-overs; before the lease goes, while the fence still lets them pass
-    resign                hands over whatever would not end, so that nobody has to wait for the lease
+    resign                hands over whatever would not end, so that nobody has to wait for the lease; ends that could
+                          not be written make the manager's report unclean, and the process exit with 1
     close the engine      last, if nobody else uses it
 """
 
@@ -35,7 +36,7 @@ from ._declaration import Task
 from ._executor import Executor
 from ._fetcher import Fetcher
 from ._lease import Lease, Rescuer
-from ._outbox import Outbox
+from ._outbox import Outbox, tell_unwritten
 from ._pruner import Pruner
 from ._rows import AttemptEnd
 from ._scheduler import Cron, Scheduler
@@ -46,6 +47,8 @@ _RUNNING = (ManagerState.OPEN, ManagerState.NOTICE)
 
 # How much of the time for cleaning up its jobs may use, if the block of the worker is cancelled with them.
 _CLEANING_SHARE = 0.8
+
+_LEAST_CLOSING_SECONDS = 0.5
 
 
 class Worker:
@@ -76,7 +79,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._entered = False
         self._holds_engine = False
-        self._closed: asyncio.Task[None] | None = None
+        self._closed: asyncio.Task[str] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._unlisten: list[Any] = []
         self._manager: TaskManager
@@ -135,8 +138,10 @@ class Worker:
         """The one given, or else one of its own."""
         if self._given_manager is not None:
             return self._given_manager
-        self._own_manager = TaskManager(name="worker")
-        return await self._own_manager.__aenter__()
+        self._own_manager = own = await TaskManager(name="worker").__aenter__()
+        # First, to be closed last: by then its jobs have left, and the store is still open.
+        own.on_close(lambda: self._client.reports.leave(self._client.engine, own), name="report")
+        return own
 
     def _assemble(self) -> None:
         client, manager = self._client, self._manager
@@ -185,6 +190,7 @@ class Worker:
         await self._lease.ensure()
 
     def _on_joined(self, worker_id: str) -> None:
+        self._client.reports.joined(worker_id)
         self._fetcher.worker_id = worker_id
         self._fetcher.wake()
 
@@ -216,6 +222,10 @@ class Worker:
     async def __aexit__(
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        if (
+            self._manager.state is not ManagerState.OPEN
+        ):  # it was told to stop; a block that ends by itself is no end
+            self._client.reports.expect(self._manager)
         try:
             if self._own_manager is not None:
                 await self._own_manager.__aexit__(et, exc, tb)
@@ -225,16 +235,16 @@ class Worker:
                 await self._leave_with_manager()
         finally:
             try:
-                await self._close()
+                await self._end()
             finally:
                 await self._let_go()
 
     async def _let_go(self) -> None:
         self._entered = False
-        self._own_manager = None
+        own, self._own_manager = self._own_manager, None
         held, self._holds_engine = self._holds_engine, False
         if held:
-            await self._client.release()
+            await self._client.release(None if own is not None else self._manager)
 
     async def _stop_alone(self, plan: ShutdownPlan) -> None:
         """The manager lives on; only this worker's jobs drain, and for them it is a shutdown like any other."""
@@ -278,26 +288,44 @@ class Worker:
             manager._home.manager_leaving(manager)
 
     async def _close(self) -> None:
+        """For the manager, whose report tells what this raises: which ends of jobs are not written."""
+        unwritten = await self._end()
+        if unwritten:
+            raise EngineUnavailable(unwritten)
+
+    async def _end(self) -> str:
         """After the jobs have ended or were given up. Once, whoever comes first; the close phase bounds it."""
         if self._closed is None:
             loop = asyncio.get_running_loop()
             self._closed = asyncio.Task(self._close_once(), loop=loop, name="close the worker")
-        await asyncio.shield(self._closed)
+        return await asyncio.shield(self._closed)
 
-    async def _close_once(self) -> None:
-        """In the order that stands on top, and within the budget: a store that hangs must not hold the process."""
+    async def _close_once(self) -> str:
+        """In the order that stands on top, and within the budget: a store that hangs must not hold the process. Which
+        ends are not written, in words."""
         loop = asyncio.get_running_loop()
-        budget_seconds = max(1.0, self._manager.plan.close * 0.9)
+        budget_seconds = self._closing_seconds()
         end = loop.time() + budget_seconds
         for unlisten in self._unlisten:
             unlisten()
-        await asyncio.gather(*(service.stop(budget_seconds * 0.2) for service in self._services))
+        await asyncio.gather(*(service.stop(budget_seconds * 0.15) for service in self._services))
         if self._watching is not None:
             self._watching.cancel()
+        unwritten: list[AttemptEnd] = []
         if not await self._outbox.flush(budget_seconds * 0.5):
-            await self._outbox.close()
+            unwritten = await self._outbox.close()
         self._executor.abandon_all()
-        await self._lease.stop(budget_seconds * 0.1)
+        await self._lease.stop(budget_seconds * 0.05)
+        resigned = await self._resign(end)
+        return tell_unwritten(unwritten, self._lease_seconds, resigned=resigned)
+
+    def _closing_seconds(self) -> float:
+        """A little less than the manager waits for it: who is cut off there cannot say any more what is not written."""
+        until, manager = self._manager._resources.until, self._manager
+        left = manager.plan.close if until is None else until - manager._roster.clock()
+        return max(_LEAST_CLOSING_SECONDS, left * 0.9)
+
+    async def _resign(self, end: float) -> bool:
         try:
             async with asyncio.timeout_at(end):
                 handed_over = await self._lease.resign()
@@ -309,7 +337,7 @@ class Worker:
                 why,
                 extra={"event": "worker.not_resigned"},
             )
-            return
+            return False
         if handed_over:
             logger.warning(
                 "worker %s: %d jobs that would not end were handed over",
@@ -317,6 +345,7 @@ class Worker:
                 handed_over,
                 extra={"event": "worker.jobs_left"},
             )
+        return True
 
 
 class _Tasks:
