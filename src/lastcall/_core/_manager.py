@@ -171,6 +171,16 @@ class TaskManager:
         """The report of the last shutdown; None before its end."""
         return self._report
 
+    @property
+    def report_so_far(self) -> ShutdownReport | None:
+        """The report of the shutdown under way: what has ended until now; None outside of one.
+
+        For a resource that closes and wants to tell of it: all work has ended then, and `phases` has all but `close`.
+
+            manager.on_close(lambda: path.write_text(manager.report_so_far.to_json()))
+        """
+        return None if self._runner is None else self._runner.report_so_far()
+
     # --- work ------------------------------------------------------------------------------------------
 
     def create_task(

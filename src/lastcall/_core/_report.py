@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, TypeVar
 
 from ._plan import Phase
 from ._state import Kind, StopReason
+
+T = TypeVar("T")
 
 
 class Outcome(StrEnum):
@@ -110,6 +112,16 @@ class ShutdownReport(NamedTuple):
         data |= {"clean": self.clean, "exit_code": self.exit_code}
         return json.dumps(data, indent=indent)
 
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The report that `to_json` has written, maybe in another version: members that are not known here are left
+        out, and those that are missing have their defaults. Raises ValueError for what is no report.
+        """
+        try:
+            return _read(cls, json.loads(text), _OF_REPORT)
+        except (TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise ValueError(f"this is no report of a shutdown: {error!r}") from error
+
     def _bad_ends(self) -> list[str]:
         lines: list[str] = []
         told = dict.fromkeys(Outcome, 0)
@@ -168,3 +180,39 @@ def _task_lines(task: TaskOutcome) -> list[str]:
         f"  {task.kind} {task.name!r} ({task.id}){group} {what}",
         *(f"      {line}" for line in task.stack),
     ]
+
+
+# --- reading --------------------------------------------------------------------------------------------
+
+
+def _read(kind: Callable[..., T], data: dict[str, Any], readers: Mapping[str, Callable[[Any], Any]]) -> T:
+    """A NamedTuple of what is known of it in `data`; `readers`: of the members that are no plain JSON."""
+    known = {name: data[name] for name in getattr(kind, "_fields", ()) if name in data}
+    return kind(**{name: readers[name](value) if name in readers else value for name, value in known.items()})
+
+
+def _many(kind: Callable[..., Any], readers: Mapping[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    return lambda entries: tuple(_read(kind, entry, readers) for entry in entries)
+
+
+def _counts(data: dict[str, int]) -> dict[Outcome, int]:
+    return {Outcome(outcome): count for outcome, count in data.items()}
+
+
+def _reason(word: str | None) -> StopReason | None:
+    return None if word is None else StopReason(word)
+
+
+_OF_TASK: Mapping[str, Callable[[Any], Any]] = {
+    "kind": Kind,
+    "outcome": Outcome,
+    "reason": _reason,
+    "stack": tuple,
+}
+_OF_REPORT: Mapping[str, Callable[[Any], Any]] = {
+    "reason": StopReason,
+    "phases": _many(PhaseReport, {"phase": Phase}),
+    "counts": _counts,
+    "tasks": _many(TaskOutcome, _OF_TASK),
+    "resources": _many(ResourceOutcome, {"outcome": Outcome, "stack": tuple}),
+}

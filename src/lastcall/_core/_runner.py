@@ -65,6 +65,10 @@ class ShutdownRunner:
     def force(self) -> None:
         self._drain.force()
 
+    def report_so_far(self) -> ShutdownReport:
+        """What has ended until now: phases that are over, work, resources."""
+        return self._drain.report(self._plan, tuple(self._resources.outcomes))
+
     async def run(self) -> ShutdownReport:
         drain, plan = self._drain, self._plan
         if not self._skip_notice:

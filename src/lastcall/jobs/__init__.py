@@ -7,6 +7,7 @@ General layout:
 - `_settings`, `_function`, `_codec`, `_declaration`, `_job`, `_jobs` are what users hold: tasks, handles, `Jobs`.
   `_client` is what these share: the open engine and the news.
 - `_observer`: who watches from beside.
+- `_shutdowns`: the reports that processes leave behind.
 - `_tails`, `_log`, `_info` are a job as others see it, while it runs and afterwards.
 - `_steps`, `_attempt`, `_stepping`, `_outgoing`, `_told`, `_stream`, `_context`, `_executor`, `_process` run one
   attempt.
@@ -41,6 +42,7 @@ from ._rows import ScheduleRow as ScheduleRow
 from ._rows import WorkerRow as WorkerRow
 from ._settings import Backoff as Backoff
 from ._settings import Rate as Rate
+from ._shutdowns import PastShutdown as PastShutdown
 from ._state import AttemptOutcome as AttemptOutcome
 from ._state import CancelOutcome as CancelOutcome
 from ._state import JobStatus as JobStatus

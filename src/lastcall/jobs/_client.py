@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from .._core._manager import TaskManager
+from .._core._state import ManagerState
 from ..exceptions import (
     BadConnection,
     BadDeclaration,
@@ -27,6 +29,7 @@ from ._ids import is_id
 from ._observer import Observers, submit_started
 from ._rows import JobRow, NewJob, Submitted
 from ._settings import shown
+from ._shutdowns import Reports
 from ._tails import Tail, Tails
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 # How often those who wait ask although nobody told them anything.
 _ASK_SECONDS = 2.0
+
+_ENDING = (ManagerState.NOTICE, ManagerState.DRAINING, ManagerState.CANCELLING)
 
 
 class Client:
@@ -52,6 +57,7 @@ class Client:
         self._waiting: dict[str, list[asyncio.Future[Any]]] = {}  # for a JobRow
         self.tails = Tails()
         self.observers: Observers = ()
+        self.reports = Reports()
         self.at_work: list[Mapping[str, Attempt]] = []  # the attempts of each worker of this process, by job
         self._asking: asyncio.Task[None] | None = None
         self._ask_now: asyncio.Event | None = None
@@ -108,8 +114,26 @@ class Client:
         await self.ready()
         self._holders += 1
 
-    async def release(self) -> None:
-        """Let go of it; the last one closes it."""
+    async def release(self, manager: TaskManager | None = None) -> None:
+        """Let go of it; the last one closes it.
+
+        `manager`: in whose time this happens. If it shuts down, the store stays open until it closes its resources, so
+        that its report can be left here, whoever else has let go by then.
+        """
+        if manager is not None and manager.state in _ENDING:
+            manager.on_close(partial(self._leave, manager), name="jobs")
+        elif manager is not None and manager.state in (ManagerState.CLOSING, ManagerState.CLOSED):
+            await self._leave(manager)
+        else:
+            await self._let_go()
+
+    async def _leave(self, manager: TaskManager) -> None:
+        try:
+            await self.reports.leave(self.engine, manager)
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
         self._holders = max(0, self._holders - 1)
         await self.close()
 

@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .._core._state import StopReason
+from ..streams._port import Write, Written
 from ._rows import (
     AttemptEnd,
     AttemptRow,
@@ -212,4 +213,15 @@ class SupportsConnections(Protocol):
         after an error. Workers wait for nothing that is locked in it.
 
         Raises `BadConnection` for one that cannot carry a job.
+        """
+
+
+class SupportsLastWords(Protocol):
+    """An engine to which one thing more can be told right before it closes."""
+
+    async def last_words(self, write: Write, seconds: float) -> Written:
+        """Add to a free-standing stream, which is created if there is none, within so many seconds. Closing does not
+        wait for it: it goes past all other calls, and leaves nothing on its way when it raises, or is cancelled.
+
+        Raises `EngineUnavailable`, TimeoutError.
         """

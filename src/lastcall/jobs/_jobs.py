@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from .._core._manager import TaskManager
-from .._core._roster import Roster
 from .._core._scope import current_scope
 from ..exceptions import BadArguments, BadDeclaration, UnknownEngine, UnknownTaskName
 from ..streams import Streams
@@ -34,6 +33,7 @@ from ._rows import (
 )
 from ._scheduler import Cron, crons_of
 from ._settings import Backoff, Rate, Run, Settings, is_unicode, seconds, shown, text, whole
+from ._shutdowns import PastShutdown, last_shutdowns
 from ._state import JobStatus
 from ._streams import EngineStreams
 from ._timetable import Schedule, timetable
@@ -149,7 +149,7 @@ class Jobs:
     async def __aexit__(
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self._client.release()
+        await self._client.release(_manager_around())
 
     # --- declaring -------------------------------------------------------------------------------------
 
@@ -315,6 +315,22 @@ class Jobs:
         """The schedules of the store and of the tasks declared here, by their next tick."""
         return timetable(await self.overview(), self._tasks.values())
 
+    async def shutdowns(self, *, limit: int = 20) -> list[PastShutdown]:
+        """The reports of the last shutdowns of all processes on this store, the newest first, at most `limit` (20).
+
+        Left there: that of every server and every worker that was told to stop, and of any other process that did not
+        end well, if the store was opened within its manager (`install(app, manager, jobs=jobs)`, `lastcall worker`,
+        `async with jobs.worker()`, `await manager.enter(jobs)`). For 30 days, and 4 MiB of them altogether. A process
+        that was killed leaves none.
+
+        Raises `EngineUnavailable`, `BadDeclaration` for a limit that is none.
+
+            for past in await jobs.shutdowns():
+                print(past.host, past.pid, past.report)
+        """
+        whole("shutdowns(limit)", limit, 1)
+        return await last_shutdowns(await self._client.ready(), limit)
+
     # --- running ---------------------------------------------------------------------------------------
 
     def observe(self, observer: JobObserver) -> Callable[[], None]:
@@ -351,8 +367,7 @@ class Jobs:
         for task in self._tasks.values():
             task.prepare()
         if manager is None:
-            scope = current_scope.get()
-            manager = None if scope is None else _manager_of(scope.roster)
+            manager = _manager_around()
         return Worker(
             self._client,
             self._tasks,
@@ -448,5 +463,7 @@ def _check_run(fn: Callable[..., Any], settings: Settings, takes_context: bool) 
         raise BadDeclaration(f"{where}run='thread' is for plain functions; an async one runs on the loop")
 
 
-def _manager_of(roster: Roster) -> TaskManager | None:
-    return cast("TaskManager | None", roster.owner)
+def _manager_around() -> TaskManager | None:
+    """The one in whose block, app or task this is called."""
+    scope = current_scope.get()
+    return None if scope is None else cast("TaskManager | None", scope.roster.owner)

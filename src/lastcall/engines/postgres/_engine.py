@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from ..._core._clock import check_seconds
@@ -36,6 +37,7 @@ from ...jobs._rows import (
     WorkerRow,
 )
 from ...jobs._state import CancelOutcome, JobStatus
+from ...streams._port import Write, Written
 from .._outage import Outage
 from . import _reads, _within
 from ._batches import Batches
@@ -46,6 +48,7 @@ from ._doubt import forget
 from ._driver import Address
 from ._finishes import Finishes
 from ._hints import Hints
+from ._last_words import last_words
 from ._leases import Leases
 from ._outside import Cancel, Send, ask_to_cancel, cancel, prune, purge, retry, send
 from ._steps import Append, Step, all_completed, append_events, different_steps, record_steps
@@ -199,6 +202,12 @@ class PostgresEngine:
     def _under_way(self) -> set[asyncio.Task[Any]]:
         batches = (self._submits, self._careful_submits, self._steps, self._appends)
         return {*self._calls, *(task for batch in batches for task in batch.tasks)}
+
+    async def last_words(self, write: Write, seconds: float) -> Written:
+        """See `SupportsLastWords`. Not in a task of our own, which closing would wait for."""
+        database = self._ready()
+        async with asyncio.timeout(seconds):
+            return await database.transact(partial(last_words, write))
 
     def listen(self, on_change: Callable[[], None]) -> Callable[[], None]:
         return self._hints.listen(on_change)

@@ -36,6 +36,7 @@ from ...jobs._rows import (
     WorkerRow,
 )
 from ...jobs._state import CancelOutcome, JobStatus
+from ...streams._port import Write, Written
 from .._outage import Outage
 from . import _reads
 from ._claim import claim
@@ -43,6 +44,7 @@ from ._clock import Clock, SystemClock
 from ._database import Database
 from ._ends import finish
 from ._hints import Hints
+from ._last_words import last_words
 from ._outside import Cancel, Prune, Send, cancel, prune, purge, retry, send
 from ._reader import Reader
 from ._steps import Append, Step, append_events, record_steps
@@ -189,6 +191,12 @@ class SqliteEngine:
             )
         reader.join(1.0)
         writer.join(1.0)
+
+    async def last_words(self, write: Write, seconds: float) -> Written:
+        """See `SupportsLastWords`."""
+        if self._writer is None or self._loop is not asyncio.get_running_loop():
+            self._refuse()
+        return await last_words(self._file, self.synchronous, self._clock.wall(), write, seconds)
 
     def listen(self, on_change: Callable[[], None]) -> Callable[[], None]:
         return self._hints.listen(on_change)
