@@ -1,10 +1,25 @@
 """What streams are, in the fewest words: lists in a dictionary. A fork is a copy. Written from the port's rules."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lastcall.streams._port import Fork, NewStream, Outcome, Position, Producer, Write
 
 END_TYPES = ("application/json", "text/plain")
+
+
+class Listed(NamedTuple):
+    """What a list says of a stream."""
+
+    name: str
+    content_type: str
+    closed: bool
+    position: Position
+    due: float | None
+    created_at: float
+    updated_at: float
+    fork: Fork | None
+    inherited: int
 
 
 @dataclass
@@ -21,6 +36,9 @@ class ModelStream:
     producers: dict[str, tuple[int, int]] = field(default_factory=dict)
     deleted: bool = False
     forks: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    inherited: int = 0
 
     def position(self, seq: int) -> Position:
         return Position(seq, sum(len(data) for _, data in self.entries[:seq]))
@@ -40,6 +58,24 @@ class Model:
         if stream.deleted or (stream.due is not None and stream.due <= self.now):
             return Outcome.GONE if stream.forks else Outcome.UNKNOWN
         return stream
+
+    def heads(self, prefix: str, after: str, limit: int) -> list[Listed]:
+        names = sorted(name for name in self.streams if name.startswith(prefix) and name > after)
+        there = [(name, stream) for name in names if isinstance(stream := self.look(name), ModelStream)]
+        return [
+            Listed(
+                name,
+                stream.content_type,
+                stream.closed,
+                stream.position(len(stream.entries)),
+                stream.due,
+                stream.created_at,
+                stream.updated_at,
+                stream.fork,
+                stream.inherited,
+            )
+            for name, stream in there[:limit]
+        ]
 
     def touch(self, stream: ModelStream) -> None:
         if stream.ttl_seconds is not None:
@@ -64,6 +100,7 @@ class Model:
         for data in new.entries:
             stream.entries.append((stream.writes + 1, data))
         stream.writes += 1
+        stream.created_at = stream.updated_at = self.now
         self.touch(stream)
         if stream.source is not None:
             stream.source.forks += 1
@@ -92,11 +129,14 @@ class Model:
             else:
                 if not rest or len(rest[0][1]) < new.fork.further:
                     return Outcome.BAD_FORK
+                if len(rest[0][1]) > new.fork.further:  # a part of an entry is an entry of the fork's own
+                    stream.inherited = -1
                 inherited = [*inherited, (rest[0][0], rest[0][1][: new.fork.further])]
         stream.content_type = source.content_type
         if new.ttl_seconds is None:
             stream.ttl_seconds = source.ttl_seconds
         stream.entries = list(inherited)
+        stream.inherited += len(inherited)
         stream.writes = source.writes + 1
         stream.source = source
         return None
@@ -110,6 +150,8 @@ class Model:
             stream.writes += 1
             stream.entries += [(stream.writes, data) for data in write.entries]
             stream.closed = write.close
+            if write.entries:
+                stream.updated_at = self.now
             if write.writer_seq is not None:
                 stream.writer_seq = write.writer_seq
             if write.producer is not None:

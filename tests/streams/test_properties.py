@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from lastcall.exceptions import EntriesGone
 from lastcall.streams._port import Fork, NewStream, Outcome, Position, Producer, Write
 from lastcall.testing import VirtualClock
-from tests.streams.model import END_TYPES, Model, ModelStream
+from tests.streams.model import END_TYPES, Listed, Model, ModelStream
 from tests.streams.stores import KINDS, opened
 
-NAMES = ("a", "b", "c")
+NAMES = ("a", "ab", "b")
 
 names = st.sampled_from(NAMES)
 types = st.sampled_from(END_TYPES)
@@ -40,6 +40,12 @@ class Create(NamedTuple):
 class Look(NamedTuple):
     name: str
     after: int
+
+
+class Find(NamedTuple):
+    prefix: str
+    after: str
+    limit: int
 
 
 class Delete(NamedTuple):
@@ -77,11 +83,12 @@ kinds = {
     "append": appends,
     "create": creates,
     "look": st.builds(Look, names, st.integers(0, 8)),
+    "find": st.builds(Find, st.sampled_from(["", "a", "ab", "c"]), st.just("") | names, st.integers(1, 3)),
     "delete": st.builds(Delete, names),
     # Never so short a time that to move the end of a stream would not be worth a write.
     "pass": st.builds(Pass, st.integers(2, 15)),
 }
-shares = ["append"] * 8 + ["create"] * 6 + ["look"] * 3 + ["delete", "pass"]
+shares = ["append"] * 8 + ["create"] * 6 + ["look"] * 3 + ["find", "find", "delete", "pass"]
 begin = st.builds(
     lambda first, second: [first._replace(name="a", source=None), second._replace(name="b")], creates, creates
 )
@@ -125,9 +132,12 @@ async def _compare(kind: str, folder: Path, history: list[Any]) -> None:
                     assert (await store.delete(name)).outcome is model.delete(name), operation
                 case Look(name, after):
                     await _check_read(store, model, name, after)
+                case Find(prefix, after, limit):
+                    assert await _listed(store, prefix, after, limit) == model.heads(prefix, after, limit)
                 case Pass(seconds):
                     clock.advance(seconds)
         model.now = clock.wall()
+        assert await _listed(store, "", "", 3) == model.heads("", "", 3)
         for name in NAMES:
             await _check_read(store, model, name, 0)
 
@@ -146,6 +156,16 @@ def _new_stream(model: Model, asked: Create) -> NewStream:
     else:
         content_type = content_type or "text/plain"
     return NewStream(asked.name, content_type, asked.ttl_seconds, None, asked.closed, fork, asked.entries)
+
+
+async def _listed(store: Any, prefix: str, after: str, limit: int) -> list[Listed]:
+    found = []
+    for row, updated_at in await store.heads(prefix, after, limit):
+        head = (row.name, row.content_type, row.closed, row.position, row.due, row.created_at, updated_at)
+        found.append(Listed(*head, row.fork, row.inherited))
+        looked_at = await store.find(row.name)
+        assert (looked_at.row, looked_at.updated_at) == (row, updated_at)
+    return found
 
 
 async def _check_read(store: Any, model: Model, name: str, after: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lastcall.engines.sqlite import SqliteEngine
 from lastcall.exceptions import (
     BadArguments,
     BadCursor,
@@ -27,6 +28,7 @@ from lastcall.streams._port import Fork, NewStream, Outcome, Position
 from lastcall.testing import VirtualClock
 from tests.asgi.driver import until, within
 from tests.engines.model import ModelEngine
+from tests.engines.postgres import support as postgres
 from tests.streams.stores import KINDS, opened
 
 each_store = pytest.mark.parametrize("kind", KINDS)
@@ -328,6 +330,30 @@ async def test_expired_streams_are_deleted_beside_new_ones(kind: str, tmp_path: 
 
 
 # --- retention ---
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_expired_streams_are_deleted_while_workers_prune(kind: str, tmp_path: Path) -> None:
+    """Where no stream is created any more, those that have expired go all the same, with what is in them."""
+    clock = VirtualClock()
+    async with contextlib.AsyncExitStack() as stack:
+        engine: Any
+        if kind == "postgres":
+            engine = await stack.enter_async_context(postgres.opened(clock=clock, pool_size=2))
+        else:
+            engine = SqliteEngine(str(tmp_path / "streams.db"), synchronous="off", clock=clock)
+            await engine.open()
+            stack.push_async_callback(engine.close)
+        streams = Streams(engine.streams)
+        for number in range(3):
+            await (await streams.create(f"s{number}", ttl_seconds=10)).append_json(number)
+        await streams.create("stays")
+        clock.advance(20)
+        await engine.prune(2)
+        await engine.prune(2)
+        assert await engine.streams.sweep(10) == 0
+        assert [info.name for info in await streams.find()] == ["stays"]
 
 
 @each_store

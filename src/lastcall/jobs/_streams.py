@@ -5,11 +5,11 @@ Who makes it: `Jobs`. What it owns: nothing; it opens the engine when first need
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 
 from ..exceptions import UnknownEngine
-from ..streams._port import NewStream, Page, Position, StreamStore, Write, Written
+from ..streams._port import Head, NewStream, Page, Position, StreamStore, Write, Written
 from ._client import Client
 from ._engine import Engine
 
@@ -48,6 +48,9 @@ class EngineStreams:
 
     async def find(self, name: str) -> Page:
         return await (await self._store()).find(name)
+
+    async def heads(self, prefix: str, after: str, limit: int) -> Sequence[Head]:
+        return await (await self._store()).heads(prefix, after, limit)
 
     def watch(self, name: str) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
         return store_of(self._client.engine).watch(name)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from heapq import heappop, heappush
 from operator import attrgetter
 
 from . import _verbs
-from ._policy import is_worth_touching
-from ._port import EntryRow, NewStream, Outcome, Page, Position, Producer, StreamRow, Write, Written
+from ._policy import Span, is_expired, is_worth_touching
+from ._port import EntryRow, Head, NewStream, Outcome, Page, Position, Producer, StreamRow, Write, Written
 from ._wakeups import Wakeups
 
 MAX_STREAMS = 10_000
@@ -58,6 +58,7 @@ class _MemoryRows:
         self._bytes = 0
         self._rows: dict[int, StreamRow] = {}
         self._ids: dict[str, int] = {}
+        self._names: list[str] = []  # in order
         self._held: dict[int, _Held] = {}
         self._dues: list[tuple[float, int]] = []
 
@@ -79,6 +80,7 @@ class _MemoryRows:
 
     def insert(self, row: StreamRow) -> None:
         self._ids[row.name] = row.id
+        insort(self._names, row.name)
         self._held[row.id] = _Held()
         self.update(row)
 
@@ -93,6 +95,7 @@ class _MemoryRows:
     def remove(self, id: int) -> None:
         row = self._rows.pop(id)
         del self._ids[row.name]
+        del self._names[bisect_left(self._names, row.name)]
         self._bytes -= self._held.pop(id).size()
 
     def expired(self, now: float, limit: int) -> Sequence[StreamRow]:
@@ -103,6 +106,23 @@ class _MemoryRows:
             if row is not None and row.due == due and not row.gone:
                 found.append(row)
         return found
+
+    def heads(self, span: Span, now: float, limit: int) -> Sequence[Head]:
+        names, found = self._names, list[Head]()
+        begin = (bisect_left if span.is_in else bisect_right)(names, span.first)
+        end = len(names) if span.end is None else bisect_left(names, span.end)
+        for index in range(begin, end):
+            if len(found) == limit:
+                break
+            row = self._rows[self._ids[names[index]]]
+            if not row.gone and not is_expired(row, now):
+                written_at = self.written_at(row.id, row.last)
+                found.append(Head(row, row.created_at if written_at is None else written_at))
+        return found
+
+    def written_at(self, id: int, seq: int) -> float | None:
+        found = self.entries(id, seq - 1, seq, 1)
+        return found[0].at if found else None
 
     def entries(self, id: int, after: int, upto: int, limit: int) -> Sequence[EntryRow]:
         entries = self._held[id].entries
@@ -177,6 +197,9 @@ class MemoryStore:
 
     async def find(self, name: str) -> Page:
         return _verbs.find(self._rows, self._clock(), name)
+
+    async def heads(self, prefix: str, after: str, limit: int) -> Sequence[Head]:
+        return _verbs.heads(self._rows, self._clock(), prefix, after, limit)
 
     def watch(self, name: str) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
         return self._wakeups.watch(name)

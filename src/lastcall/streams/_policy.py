@@ -5,6 +5,8 @@ Who calls it: `_verbs`. No clock, no store: rows in, words out.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ._port import NewStream, Outcome, Producer, StreamRow, Write
 
 BYTES = "application/octet-stream"
@@ -13,6 +15,11 @@ JSON = "application/json"
 # The end of a stream with a time to live moves with each read. One that was moved less than this share of its time
 # ago is not worth a write.
 _WORTH = 0.05
+
+# Names that begin with less are lastcall's own.
+_FIRST_NAME = " "
+_LAST_CHARACTER = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
 
 
 def media_type(content_type: str) -> str:
@@ -87,6 +94,32 @@ def judge(row: StreamRow, known: Producer | None, write: Write) -> Outcome:
         if write.writer_seq.encode() <= row.writer_seq.encode():
             return Outcome.OLD_SEQ
     return Outcome.APPLIED
+
+
+class Span(NamedTuple):
+    """A part of all names in their order: from `first` on, itself only if it `is_in`, and before `end` (None: all)."""
+
+    first: str
+    is_in: bool
+    end: str | None
+
+
+def span_of(prefix: str, after: str) -> Span:
+    """The names that begin with `prefix` and come behind `after`. One bound on each side, so that an index is entered
+    at the first of them, and not at the first of the prefix."""
+    first = max(prefix, _FIRST_NAME)
+    end = _behind(prefix)
+    return Span(after, False, end) if after >= first else Span(first, True, end)
+
+
+def _behind(prefix: str) -> str | None:
+    """The first text behind all that begin so; None, if there is none."""
+    kept = prefix.rstrip(chr(_LAST_CHARACTER))
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    # Half of a pair is no character, and no database takes it.
+    return kept[:-1] + chr(_SURROGATES.stop if following in _SURROGATES else following)
 
 
 def _fits(content_type: str, given: str | None) -> bool:

@@ -12,6 +12,7 @@ Who calls it: `_streams` and the wire formats. Who implements it: `_memory`, and
 - A producer's numbers and the entries are written together.
 - A stream that has expired is as if deleted; to read or write moves the end of one with a `ttl_seconds`, to look at it
   does not.
+- A name that begins with a control character is lastcall's own: no user can have it, and no list shows it.
 """
 
 from __future__ import annotations
@@ -158,13 +159,21 @@ class Written(NamedTuple):
 
 class Page(NamedTuple):
     """The answer to a read, all of one moment: FOUND, UNKNOWN, GONE, BAD_CURSOR or ENTRIES_GONE (the last two with the
-    row). `start` and `next`: the positions before and behind the entries."""
+    row). `start` and `next`: the positions before and behind the entries. `updated_at`, of `find` alone: see `Head`."""
 
     outcome: Outcome
     row: StreamRow | None = None
     entries: Sequence[EntryRow] = ()
     start: Position = START
     next: Position = START
+    updated_at: float | None = None
+
+
+class Head(NamedTuple):
+    """A stream, and when its own newest entry was written: `created_at`, if it has none of its own."""
+
+    row: StreamRow
+    updated_at: float
 
 
 class StreamStore(Protocol):
@@ -187,6 +196,11 @@ class StreamStore(Protocol):
 
     async def find(self, name: str) -> Page:
         """Where the stream stands, without prolonging its life."""
+
+    async def heads(self, prefix: str, after: str, limit: int) -> Sequence[Head]:
+        """The first `limit` streams whose names begin with `prefix` and come behind `after`, by their names' characters
+        (code points), all of one moment; without prolonging any life. Those that are gone or have expired are none.
+        `prefix` and `after` are names or beginnings of names, or empty."""
 
     def watch(self, name: str) -> AbstractContextManager[Callable[[], Awaitable[None]]]:
         """Gives what waits until the stream may have changed since the block began, or for some seconds."""

@@ -30,6 +30,7 @@ from ._policy import JSON, is_json, media_type
 from ._port import (
     EntryRow,
     Fork,
+    Head,
     NewStream,
     Outcome,
     Page,
@@ -45,7 +46,7 @@ MAX_NAME_BYTES = 1024
 
 # A page of a read: enough that a long stream is read in few, and that a thousand readers' pages fit into memory.
 PAGE_BYTES = 1024 * 1024
-_ALL = 1_000_000
+_MOST_LISTED = 1_000_000
 
 _OF_PRODUCER = {
     Outcome.OLD_EPOCH: "the producer {0.id!r} writes with epoch {0.epoch}, and {1} has the newer one {2.epoch}",
@@ -56,7 +57,11 @@ _OF_PRODUCER = {
 
 class StreamInfo(NamedTuple):
     """A stream as it stands. `first` and `last`: the oldest and the newest entry to be read (`last` + 1: none).
-    `bytes`: written so far. `ttl_seconds`: it expires so long after it was last used; `expires_at`: at that time."""
+    `bytes`: written so far. `ttl_seconds`: it expires so long after it was last used; `expires_at`: at that time.
+
+    `due`: when it expires as things stand, None: never. `updated_at`: when its newest entry was written, `created_at`
+    if it has none of its own. `forked_from`: whose entries it begins with, up to the one of number `inherited`.
+    """
 
     name: str
     content_type: str
@@ -67,6 +72,15 @@ class StreamInfo(NamedTuple):
     first: int
     last: int
     bytes: int
+    due: float | None
+    updated_at: float
+    forked_from: str | None
+    inherited: int
+
+    @property
+    def entries(self) -> int:
+        """How many can be read."""
+        return self.last - self.first + 1
 
 
 class Streams:
@@ -130,6 +144,25 @@ class Streams:
         )
         _expect(name, await self.store.create(new))
         return Stream(self, name)
+
+    async def find(self, *, prefix: str = "", after: str = "", limit: int = 50) -> list[StreamInfo]:
+        """The streams whose names begin with `prefix`, in the order of their names' characters; the next page:
+        `after=` the last one's name. None that is deleted or has expired is among them. To be listed prolongs no life.
+
+        A page costs by its `limit` (50), not by how many streams there are. Raises `BadArguments` for a prefix that no
+        name has and for an `after` that is no name, `BadDeclaration` for an impossible limit.
+
+            for info in await jobs.streams.find(prefix="chat/"):
+                print(info.name, info.entries, info.closed)
+        """
+        for text in (prefix, after):
+            if text != "":
+                check_name(text)
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= _MOST_LISTED:
+            raise BadDeclaration(
+                f"find(limit) must be a whole number from 1 to {_MOST_LISTED}, not {limit!r}"
+            )
+        return [_info(head) for head in await self.store.heads(prefix, after, limit)]
 
     def check_size(self, entries: list[bytes]) -> list[bytes]:
         """The entries of one write themselves. Raises `PayloadTooLarge`."""
@@ -237,17 +270,7 @@ class Stream:
         """How it stands, without prolonging its life."""
         page = await self._store.find(self.name)
         row = _found(self.name, page)
-        return StreamInfo(
-            row.name,
-            row.content_type,
-            row.created_at,
-            row.ttl_seconds,
-            row.expires_at,
-            row.closed,
-            row.first,
-            row.last,
-            row.tail,
-        )
+        return _info(Head(row, row.created_at if page.updated_at is None else page.updated_at))
 
     async def read(self, after: int, limit: int) -> LogPage:
         """Up to `limit` entries behind `after`, in order. Raises `BadCursor`, `EntriesGone`.
@@ -347,6 +370,25 @@ def _entry(content_type: str, row: EntryRow) -> Entry:
         except UnicodeDecodeError:
             pass  # a write may end within a character
     return Entry(row.seq, "bytes", json.dumps(base64.b64encode(row.data).decode()), 0, None, row.at)
+
+
+def _info(head: Head) -> StreamInfo:
+    row = head.row
+    return StreamInfo(
+        row.name,
+        row.content_type,
+        row.created_at,
+        row.ttl_seconds,
+        row.expires_at,
+        row.closed,
+        row.first,
+        row.last,
+        row.tail,
+        row.due,
+        head.updated_at,
+        None if row.fork is None else row.fork.source,
+        row.inherited,
+    )
 
 
 def _found(name: str, page: Page) -> StreamRow:

@@ -10,11 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ._policy import BYTES, due_at, is_as_asked, is_expired, is_json, is_worth_touching, judge, media_type
+from ._policy import (
+    BYTES,
+    Span,
+    due_at,
+    is_as_asked,
+    is_expired,
+    is_json,
+    is_worth_touching,
+    judge,
+    media_type,
+    span_of,
+)
 from ._port import (
     START,
     EntryRow,
     Fork,
+    Head,
     NewStream,
     Outcome,
     Page,
@@ -49,6 +61,12 @@ class Rows(Protocol):
 
     def expired(self, now: float, limit: int) -> Sequence[StreamRow]:
         """Some that have expired, and are not gone yet."""
+
+    def heads(self, span: Span, now: float, limit: int) -> Sequence[Head]:
+        """The first of the span by their names, but for those that are gone or have expired."""
+
+    def written_at(self, id: int, seq: int) -> float | None:
+        """When this one of the stream's own entries was written, if there is such a one."""
 
     def entries(self, id: int, after: int, upto: int, limit: int) -> Sequence[EntryRow]:
         """The stream's own."""
@@ -276,7 +294,14 @@ def find(rows: Rows, now: float, name: str) -> Page:
     row = rows.named(name)
     if (missing := _missing(row, now)) is not None or row is None:
         return Page(missing or Outcome.UNKNOWN)
-    return Page(Outcome.FOUND, row, (), row.position, row.position)
+    written_at = rows.written_at(row.id, row.last)
+    updated_at = row.created_at if written_at is None else written_at
+    return Page(Outcome.FOUND, row, (), row.position, row.position, updated_at)
+
+
+def heads(rows: Rows, now: float, prefix: str, after: str, limit: int) -> Sequence[Head]:
+    """See `StreamStore.heads`."""
+    return rows.heads(span_of(prefix, after), now, limit)
 
 
 def read(rows: Rows, now: float, name: str, after: Position | int, limit: int, max_bytes: int) -> Page:

@@ -10,7 +10,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from ...streams._port import EntryRow, Fork, Position, Producer, StreamRow
+from ...streams._policy import Span
+from ...streams._port import EntryRow, Fork, Head, Position, Producer, StreamRow
 from ._store import Texts
 from ._transact import TransactionConnection
 
@@ -22,6 +23,7 @@ _SELECT = f"SELECT {_COLUMNS} FROM lastcall.stream"
 _NAMED = f"{_SELECT} WHERE name = $1"
 _NUMBERED = f"{_SELECT} WHERE id = $1"
 _EXPIRED = f"{_SELECT} WHERE due <= $1 AND NOT gone ORDER BY due LIMIT $2"
+_WRITTEN_AT = "SELECT at FROM lastcall.stream_entry WHERE stream = $1 AND seq = $2"
 _INSERT = f"INSERT INTO lastcall.stream ({_COLUMNS}) VALUES ({', '.join(f'${n}' for n in range(1, 21))})"
 # What never changes is not written again.
 _UPDATE = """UPDATE lastcall.stream SET due = $1, closed = $2, first = $3, last = $4, tail = $5, writer_seq = $6,
@@ -86,6 +88,15 @@ class SqlRows:
     def expired(self, now: float, limit: int) -> Sequence[StreamRow]:
         return [row for found in self._rows(_EXPIRED, now, limit) if (row := _stream(found)) is not None]
 
+    def heads(self, span: Span, now: float, limit: int) -> Sequence[Head]:
+        end = () if span.end is None else (span.end,)
+        found = self._rows(heads_statement(span), span.first, now, limit, *end)
+        return [Head(row, at) for *values, at in found if (row := _stream(values)) is not None]
+
+    def written_at(self, id: int, seq: int) -> float | None:
+        found = self._row(_WRITTEN_AT, id, seq)
+        return None if found is None else float(found[0])
+
     def entries(self, id: int, after: int, upto: int, limit: int) -> Sequence[EntryRow]:
         return [EntryRow(*row) for row in self._rows(_ENTRIES, id, after, upto, limit)]
 
@@ -105,6 +116,15 @@ class SqlRows:
 
     def set_producer(self, id: int, producer: Producer) -> None:
         self._rows(_SET_PRODUCER, id, *producer)
+
+
+def heads_statement(span: Span) -> str:
+    """Streams by name, along the index of the names, from where the span begins to where it, or the page, ends."""
+    behind = "" if span.end is None else "AND name < $4"
+    return f"""SELECT {_COLUMNS}, COALESCE((SELECT at FROM lastcall.stream_entry AS entry
+        WHERE entry.stream = stream.id AND entry.seq = stream.last), created_at)
+    FROM lastcall.stream WHERE name {">=" if span.is_in else ">"} $1 {behind}
+        AND NOT gone AND (due IS NULL OR due > $2) ORDER BY name LIMIT $3"""
 
 
 def _stream(row: Any) -> StreamRow | None:

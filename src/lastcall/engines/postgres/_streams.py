@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ...streams import _verbs
 from ...streams._policy import is_worth_touching
-from ...streams._port import NewStream, Outcome, Page, Position, Write, Written
+from ...streams._port import Head, NewStream, Outcome, Page, Position, Write, Written
 from .._stream_news import Heads, StreamNews
 from ._database import Database
 from ._store import Store
@@ -58,6 +58,9 @@ class PostgresStreams:
 
     async def sweep(self, limit: int) -> int:
         """Delete streams that have expired; how many. The others are deleted beside later creations."""
+        # Looked first: who sweeps holds up whoever writes to any stream.
+        if not await self._do(self._look(lambda rows, now: rows.expired(now, 1))):
+            return 0
         return await self._change(None, "", lambda rows, now: _verbs.sweep(rows, now, limit))
 
     async def _change(self, locked: str | None, changed: str, verb: Callable[[SqlRows, float], _T]) -> _T:
@@ -76,6 +79,12 @@ class PostgresStreams:
     async def find(self, name: str) -> Page:
         page: Page = await self._do(self._look(lambda rows, now: _verbs.find(rows, now, name)))
         return page
+
+    async def heads(self, prefix: str, after: str, limit: int) -> Sequence[Head]:
+        found: Sequence[Head] = await self._do(
+            self._look(lambda rows, now: _verbs.heads(rows, now, prefix, after, limit))
+        )
+        return found
 
     async def read(self, name: str, after: Position | int, limit: int, max_bytes: int) -> Page:
         key = (name, after, limit, max_bytes)

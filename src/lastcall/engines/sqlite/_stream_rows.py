@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from ...streams._port import EntryRow, Fork, Position, Producer, StreamRow
+from ...streams._policy import Span
+from ...streams._port import EntryRow, Fork, Head, Position, Producer, StreamRow
 
 _COLUMNS = (
     "id, name, content_type, created_at, ttl_seconds, expires_at, due, closed, first, last, tail, writer_seq, parent,"
@@ -20,6 +21,7 @@ _SELECT = f"SELECT {_COLUMNS} FROM lastcall_stream"
 _NAMED = f"{_SELECT} WHERE name = ?"
 _NUMBERED = f"{_SELECT} WHERE id = ?"
 _EXPIRED = f"{_SELECT} WHERE due <= ? AND gone = 0 ORDER BY due LIMIT ?"
+_WRITTEN_AT = "SELECT at FROM lastcall_stream_entry WHERE stream = ? AND seq = ?"
 _INSERT = f"INSERT INTO lastcall_stream ({_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 # What never changes is not written again.
 _UPDATE = """UPDATE lastcall_stream SET due = ?, closed = ?, first = ?, last = ?, tail = ?, writer_seq = ?, forks = ?,
@@ -93,6 +95,15 @@ class SqlRows:
         rows = self._connection.execute(_EXPIRED, (now, limit)).fetchall()
         return [row for found in rows if (row := _stream(found)) is not None]
 
+    def heads(self, span: Span, now: float, limit: int) -> Sequence[Head]:
+        end = () if span.end is None else (span.end,)
+        found = self._connection.execute(heads_statement(span), (span.first, *end, now, limit))
+        return [Head(row, at) for *values, at in found if (row := _stream(tuple(values))) is not None]
+
+    def written_at(self, id: int, seq: int) -> float | None:
+        found = self._connection.execute(_WRITTEN_AT, (id, seq)).fetchone()
+        return None if found is None else float(found[0])
+
     def entries(self, id: int, after: int, upto: int, limit: int) -> Sequence[EntryRow]:
         return [EntryRow(*row) for row in self._connection.execute(_ENTRIES, (id, after, upto, limit))]
 
@@ -115,6 +126,15 @@ class SqlRows:
 
     def set_producer(self, id: int, producer: Producer) -> None:
         self._connection.execute(_SET_PRODUCER, (id, *producer))
+
+
+def heads_statement(span: Span) -> str:
+    """Streams by name, along the index of the names, from where the span begins to where it, or the page, ends."""
+    behind = "" if span.end is None else "AND name < ?"
+    return f"""SELECT {_COLUMNS}, COALESCE((SELECT at FROM lastcall_stream_entry AS entry
+        WHERE entry.stream = lastcall_stream.id AND entry.seq = last), created_at)
+    FROM lastcall_stream WHERE name {">=" if span.is_in else ">"} ? {behind}
+        AND gone = 0 AND (due IS NULL OR due > ?) ORDER BY name LIMIT ?"""
 
 
 def _stream(row: tuple[Any, ...] | None) -> StreamRow | None:

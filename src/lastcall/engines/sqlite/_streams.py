@@ -14,7 +14,7 @@ from typing import Any
 
 from ...streams import _verbs
 from ...streams._policy import is_worth_touching
-from ...streams._port import NewStream, Outcome, Page, Position, Write, Written
+from ...streams._port import Head, NewStream, Outcome, Page, Position, Write, Written
 from .._stream_news import StreamNews
 from ._clock import Clock
 from ._store import Store, Verb, each
@@ -57,6 +57,12 @@ def _read(
 
 def _find(connection: sqlite3.Connection, now: float, name: str) -> Page:
     return _verbs.find(SqlRows(connection), now, name)
+
+
+def _heads_of(
+    connection: sqlite3.Connection, now: float, prefix: str, after: str, limit: int
+) -> Sequence[Head]:
+    return _verbs.heads(SqlRows(connection), now, prefix, after, limit)
 
 
 class SqliteStreams:
@@ -104,6 +110,10 @@ class SqliteStreams:
     async def find(self, name: str) -> Page:
         page: Page = await self._read(_find, self._clock.wall(), name)
         return page
+
+    async def heads(self, prefix: str, after: str, limit: int) -> Sequence[Head]:
+        found: Sequence[Head] = await self._read(_heads_of, self._clock.wall(), prefix, after, limit)
+        return found
 
     async def read(self, name: str, after: Position | int, limit: int, max_bytes: int) -> Page:
         key = (name, after, limit, max_bytes)
