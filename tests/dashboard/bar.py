@@ -106,7 +106,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-install(app, manager, jobs=jobs, allow=Access(read_only="READ_ONLY" in os.environ))
+install(app, manager, jobs=jobs, streams=jobs.streams, allow=Access(read_only="READ_ONLY" in os.environ))
 
 
 @app.post("/order/{task}")

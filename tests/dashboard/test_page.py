@@ -28,7 +28,7 @@ def test_from_the_list_to_a_job_that_is_cancelled_and_tried_again(bar: Bar, visi
     visitor.type("answer")
     visitor.press("Enter")
     visitor.until(f"{ROWS} === 1")
-    assert visitor.value("location.hash") == "#/jobs?task=answer"
+    assert visitor.value("location.hash") == "#/jobs?task_part=answer"
     visitor.click("answer", within="tbody")
     visitor.until(
         "document.querySelector('.stream')?.innerText === 'When the bell rings the bar stops taking orders. '"

@@ -16,6 +16,8 @@ from tests.examples.browser import Page
 _KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), " ": (32, " "), "Backspace": (8, "")}
 _SHIFT = 8
 
+_NOT_YET = "catch (error) { if (error instanceof TypeError) return false; throw error }"
+
 _PLACE = """(() => {
   const found = %s;
   if (!found) return null;
@@ -52,7 +54,8 @@ class Visitor:
         self.page.until(f"document.body.innerText.includes({json.dumps(words)})", seconds)
 
     def until(self, expression: str, seconds: float = 30.0) -> None:
-        self.page.until(f"Boolean({expression})", seconds)
+        """Wait until this is true. What it looks for may not be there yet, since a page follows its address later."""
+        self.page.until(f"(() => {{ try {{ return Boolean({expression}) }} {_NOT_YET} }})()", seconds)
 
     def value(self, expression: str) -> Any:
         return self.page.value(expression)

@@ -7,6 +7,7 @@ import {jobs} from "./jobs.js";
 import {connect, disconnect, live, onChange, readOnly} from "./live.js";
 import {overview} from "./overview.js";
 import {draining, shutdown} from "./shutdown.js";
+import {stream, streams} from "./streams.js";
 import {task, tasks} from "./tasks.js";
 import {number, rough} from "./words.js";
 
@@ -22,6 +23,7 @@ function open(address) {
   switch (name) {
     case "jobs": return [name, id ? job(encodeURIComponent(id), go) : jobs(params, go)];
     case "tasks": return [name, id ? task(id) : tasks(params, go)];
+    case "streams": return [name, id ? stream(id) : streams(params, go)];
     case "shutdown": return [name, shutdown()];
     default: return ["overview", overview()];
   }
@@ -61,6 +63,7 @@ function frame() {
   say($("link"), words);
   say($("name"), meta?.name ?? "lastcall");
   say($("where"), meta ? `${meta.host} · pid ${meta.pid}${readOnly() ? " · read-only" : ""}` : "");
+  $("streams").hidden = !meta?.has_streams;
   say($("version"), meta ? `lastcall ${meta.version}` : "");
   $("level").setAttribute("y", going ? (2 + 17 * (1 - (stand.remaining_seconds ?? 0) / (stand.plan.total || 1))).toFixed(2) : 5);
   const banner = $("banner");

@@ -6,7 +6,7 @@ const SLOWEST = 8000;
 
 /**
  * Follow `address()` until `close()`. `told` hears:
- * `open()`, `event(type, data, id)`, `lost(milliseconds)` before each new attempt, `refused(status, problem)`: an answer
+ * `open()`, `event(type, text, id)`, `lost(milliseconds)` before each new attempt, `refused(status, problem)`: an answer
  * that is no stream; it gives true if it is worth coming back for.
  */
 export class Feed {
@@ -78,7 +78,7 @@ export class Feed {
           this.failures = 0;
           this.told.open();
         }
-        this.told.event(event.type, JSON.parse(event.data), event.id);
+        this.told.event(event.type, event.data, event.id);
         if (this.closed) return;
       }
     }

@@ -6,10 +6,10 @@ import {STATUSES} from "./overview.js";
 import {ago, clock, fault, number, progress, rough, short, span} from "./words.js";
 
 const PAGE = 50, AGAIN = 2500;
-const FILTERS = ["task", "queue", "key", "label", "parent"];
+const FILTERS = ["task", "task_part", "queue", "key", "label", "parent"];
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** What was typed, as filters: `queue:mail key:k-1 label:team:a`, an id, or the name of a task. */
+/** What was typed, as filters: `queue:mail key:k-1 label:team:a`, an id, or a part of a task's name. */
 export function parse(text) {
   const given = new URLSearchParams();
   for (const word of text.trim().split(/\s+/).filter(Boolean)) {
@@ -17,18 +17,18 @@ export function parse(text) {
     const name = word.slice(0, colon);
     if (colon > 0 && FILTERS.includes(name)) given.set(name, word.slice(colon + 1));
     else if (ID.test(word)) given.set("id", word.toLowerCase());
-    else given.set("task", word);
+    else given.set("task_part", [given.get("task_part"), word].filter(Boolean).join(" "));
   }
   return given;
 }
 
 const words = params => FILTERS.filter(name => params.has(name))
-  .map(name => name === "task" && !params.get(name).includes(":") ? params.get(name) : `${name}:${params.get(name)}`).join(" ");
+  .map(name => name === "task_part" && !params.get(name).includes(":") ? params.get(name) : `${name}:${params.get(name)}`).join(" ");
 
 export function jobs(params, go) {
   const chosen = new Set(params.getAll("status").filter(status => STATUSES.includes(status)));
-  const search = h("input", {type: "search", id: "search", value: words(params), placeholder: "Task, id, queue:, key:, label:name:value",
-    "aria-label": "Filter jobs by task, id, queue, key or label", autocomplete: "off", spellcheck: "false", enterkeyhint: "search"});
+  const search = h("input", {type: "search", id: "search", value: words(params), placeholder: "Part of a task's name, id, queue:, key:, label:name:value",
+    "aria-label": "Filter jobs by a part of a task's name, id, queue, key or label", autocomplete: "off", spellcheck: "false", enterkeyhint: "search"});
   const form = h("form", {role: "search", onsubmit(event) {
     event.preventDefault();
     const given = parse(search.value);
@@ -39,7 +39,8 @@ export function jobs(params, go) {
   const chips = STATUSES.map((status, i) => h("button", {type: "button", class: "chip", "aria-pressed": String(chosen.has(status)), onclick() {
     chosen.has(status) ? chosen.delete(status) : chosen.add(status);
     attr(this, "aria-pressed", String(chosen.has(status)));
-    filter(parse(search.value));
+    // What has not been changed is kept to the letter: a value with a space cannot be read back from the words.
+    filter(search.value === words(params) ? params : parse(search.value));
   }}, mark(status), counts[i]));
   const body = h("tbody"), note = h("span", {class: "note", role: "status"});
   const wrong = h("p", {class: "warning", role: "alert"});
@@ -54,7 +55,7 @@ export function jobs(params, go) {
   let shown = [], next = null, loading = false, loadedAt = 0, aborter = new AbortController();
 
   function filter(given) {
-    given.delete("id");
+    given = new URLSearchParams([...given].filter(([name]) => FILTERS.includes(name)));
     params = new URLSearchParams(given);
     for (const status of chosen) given.append("status", status);
     go(given.size ? `#/jobs?${given}` : "#/jobs", {replace: true}); // where this page is, for a reload or a link
@@ -98,7 +99,7 @@ export function jobs(params, go) {
     const filtered = chosen.size || FILTERS.some(name => params.has(name));
     if (!shown.length && nothing.shown !== Boolean(filtered)) {
       nothing.replaceChildren(filtered
-        ? empty("No job fits this filter", "Names are compared whole: a task's full name, a queue, a key, label:name:value.",
+        ? empty("No job fits this filter", "A word is a part of a task's name; task: is a whole one. An id, queue:, key: and label:name:value are compared whole, too.",
           h("p", null, h("a", {href: "#/jobs"}, "Show all jobs")))
         : empty("No jobs yet", "A job is here from the moment its submission is committed:", h("pre", null, "job = await task.submit(…)")));
       nothing.shown = Boolean(filtered);
@@ -116,7 +117,7 @@ export function jobs(params, go) {
 }
 
 /** A row of the list: a link to the job, and what is known at a glance. */
-export function jobRow(job) {
+function jobRow(job) {
   const status = mark(job.status), what = h("span", {class: "soft what"}), done = h("i"), bar = h("span", {class: "done", "aria-hidden": "true"}, done);
   const attempt = h("td", {class: "n side"}), submitted = h("td", {class: "n soft"}), time = h("td", {class: "n side"});
   const row = h("tr", null,

@@ -3,15 +3,15 @@
 import {Feed} from "./feed.js";
 
 /**
- * `link`: connecting, live, lost (it comes back by itself), refused. `heardAt`: when something last came.
+ * `link`: connecting, live, lost (it comes back by itself), refused; `connection` counts. `heardAt`: when something last came.
  * The rest are the newest words of the server, each null until it has come.
  */
 export const live = {
-  link: "connecting", heardAt: 0, retryAt: 0, why: "",
+  link: "connecting", connection: 0, heardAt: 0, retryAt: 0, why: "",
   meta: null, overview: null, tasks: null, shutdown: null, points: [], reports: [],
 };
 
-const RING = 120;
+const RING = 120, REPORTS = 20;
 const listeners = new Set();
 let skew = 0, planned = false, feed = null;
 
@@ -56,30 +56,39 @@ const TOLD = {
   },
   report(data) {
     live.shutdown = data;
-    if (data.report) keep([{...data.report, text: data.text, host: data.host, pid: data.pid}]);
+    if (data.report) keep([{...data.report, host: data.host, pid: data.pid}]);
   },
 };
 
-/** Reports of this page's own past, and those that the server still knows; newest first. */
-function keep(reports) {
-  const known = new Map(live.reports.map(report => [report.name + report.started_at, report]));
+export const keyOf = report => report.name + report.started_at;
+
+/** Reports of what this page has seen end, of what the process itself knows, and of what stands in the store; newest first. */
+function keep(reports, stored = false) {
+  const known = new Map(live.reports.map(report => [keyOf(report), report]));
   for (const report of reports) {
-    const key = report.name + report.started_at;
-    known.set(key, {...known.get(key), ...report});
+    const before = known.get(keyOf(report));
+    // One in the store was written before everything was closed: the one of the process itself is whole.
+    known.set(keyOf(report), stored ? {...report, ...before} : {...before, ...report, is_complete: true});
   }
-  live.reports = [...known.values()].sort((a, b) => b.started_at - a.started_at).slice(0, 10);
+  live.reports = [...known.values()].sort((a, b) => b.started_at - a.started_at).slice(0, REPORTS);
+  changed();
+}
+
+/** Ask for the last shutdowns, of this process and, where there is a store, of all. */
+export function recall() {
+  ask("shutdown").then(told => keep(told.reports ?? []), () => {});
+  if (live.meta?.has_jobs) ask(`shutdowns?limit=${REPORTS}`).then(told => keep(told.shutdowns.map(({report, ...past}) => ({...report, ...past})), true), () => {});
 }
 
 export function connect() {
   feed = new Feed(() => "live", {
     open() {
-      Object.assign(live, {link: "live", heardAt: Date.now(), why: ""});
+      Object.assign(live, {link: "live", heardAt: Date.now(), why: "", connection: live.connection + 1});
       changed();
-      ask("shutdown").then(told => { keep(told.reports ?? []); changed(); }, () => {});
     },
     event(type, data) {
       live.heardAt = Date.now();
-      TOLD[type]?.(data);
+      TOLD[type]?.(JSON.parse(data));
       changed();
     },
     lost(milliseconds) {
@@ -105,7 +114,7 @@ export const ask = (path, signal) => call("GET", path, undefined, signal);
 /** Any other method. A body makes the request one that no foreign page can send. */
 export const act = (method, path, body) => call(method, path, JSON.stringify(body ?? {}));
 
-export class Refused extends Error {
+class Refused extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;

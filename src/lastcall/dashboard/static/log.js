@@ -2,9 +2,10 @@
 
 import {Feed} from "./feed.js";
 import {empty, h, list, panel, say} from "./dom.js";
+import {Tape, tapePanel} from "./tape.js";
 import {clock, number, progress} from "./words.js";
 
-const KEPT = 200, MOST = 400000;
+const KEPT = 200;
 
 /**
  * Follow the log of a job. `hears(type, data)` is told of each event; `show()` draws what came since the last time.
@@ -13,13 +14,14 @@ const KEPT = 200, MOST = 400000;
 export function jobLog(id, hears) {
   const rows = h("ol", {class: "events"}), none = empty("No events yet", "What the job tells with ctx.progress, ctx.log, ctx.emit and ctx.stream appears here as it is written.");
   const events = panel("Events", rows, none), texts = h("div");
-  const streams = new Map(); // name -> {pieces: [{step, text}], done, fresh: text not drawn yet, redraw}
+  const streams = new Map(); // tapes, by name
   let kept = [], last = 0, count = 0, news = true, feed = follow();
 
   function follow() {
     return new Feed(() => `jobs/${id}/events?after=${last}`, {
       open() {},
-      event(type, data) {
+      event(type, told) {
+        const data = JSON.parse(told);
         if (data.seq === undefined || data.seq === null) {
           if (type === "end") feed.close();
           hears(type, data);
@@ -50,21 +52,11 @@ export function jobLog(id, hears) {
     const told = entry.data && typeof entry.data === "object" ? entry.data : {};
     const stream = typeof told.stream === "string" ? told.stream : null;
     if (entry.type === "stream.text" && stream !== null && typeof told.text === "string") {
-      const text = streams.get(stream) ?? streams.set(stream, {pieces: [], fresh: "", size: 0}).get(stream);
-      text.done = false;
-      text.pieces.push({step: entry.step, text: told.text});
-      text.fresh += told.text;
-      text.size += told.text.length;
-      while (text.size > MOST && text.pieces.length > 1) {
-        text.size -= text.pieces.shift().text.length;
-        text.cut = text.redraw = true;
-      }
+      if (!streams.has(stream)) streams.set(stream, new Tape());
+      streams.get(stream).add(told.text, entry.step);
     } else if (entry.type === "step.reset") {
-      for (const text of streams.values()) {
-        text.pieces = text.pieces.filter(piece => piece.step === null || piece.step !== told.step);
-        text.redraw = true;
-      }
-    } else if (entry.type === "stream.reset" && streams.has(stream)) Object.assign(streams.get(stream), {pieces: [], size: 0, redraw: true});
+      for (const tape of streams.values()) tape.keep(piece => piece.step === null || piece.step !== told.step);
+    } else if (entry.type === "stream.reset" && streams.has(stream)) streams.get(stream).keep(() => false);
     else if (entry.type === "stream.end" && streams.has(stream)) streams.get(stream).done = true;
 
     const before = kept.at(-1);
@@ -81,29 +73,12 @@ export function jobLog(id, hears) {
     list(rows, kept.slice(-KEPT).reverse(), entry => entry.seq, eventRow);
     none.hidden = kept.length > 0;
     say(events.note, count > KEPT ? `the newest of ${number(count)}` : "");
-    list(texts, [...streams], ([name]) => name, textPanel);
+    list(texts, [...streams], ([name]) => name, ([name]) => {
+      const node = tapePanel(name), {show} = node;
+      return Object.assign(node, {show: ([, tape]) => show(tape)});
+    });
   }
   return {events, texts, show, close: () => feed.close(), resume() { if (feed.closed) feed = follow(); }};
-}
-
-function textPanel([name]) {
-  const text = document.createTextNode("");
-  const pre = h("pre", {class: "stream", tabindex: 0}, text);
-  const node = panel(name, pre);
-  node.classList.add("streamed");
-  node.show = ([, told]) => {
-    const atEnd = pre.scrollTop + pre.clientHeight > pre.scrollHeight - 30;
-    if (told.redraw || !text.length) {
-      text.data = (told.cut ? "… " : "") + told.pieces.map(piece => piece.text).join("");
-      told.size = text.length;
-    } else if (told.fresh) text.appendData(told.fresh);
-    told.fresh = "";
-    told.redraw = false;
-    node.dataset.open = !told.done;
-    say(node.note, told.done ? "" : "being written");
-    if (atEnd) pre.scrollTop = pre.scrollHeight;
-  };
-  return node;
 }
 
 function eventRow(entry) {

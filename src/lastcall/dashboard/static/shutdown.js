@@ -2,10 +2,11 @@
 
 import {attr, empty, h, list, mark, named, panel, place, say} from "./dom.js";
 import {command} from "./dialog.js";
-import {live, readOnly} from "./live.js";
+import {keyOf, live, readOnly, recall} from "./live.js";
 import {clock, number, plural, rough, span} from "./words.js";
 
-export const PHASES = ["notice", "drain", "cancel", "close"];
+const PHASES = ["notice", "drain", "cancel", "close"];
+const AGAIN = 30000;
 const PHASE_OF = {notice: "notice", draining: "drain", cancelling: "cancel", closing: "close"};
 const HAPPENS = {
   notice: "Readiness is 503, so that load balancers look away. Work goes on.",
@@ -28,13 +29,20 @@ export function shutdown() {
   const people = h("ul", {class: "rows work"}), none = empty("Nobody", "No request, stream, task or job is under way in this process.");
   const bar = panel("Still at the bar", people, none);
   const past = h("div"), nothing = h("section", {class: "panel"}, empty("No report yet",
-    "Leave this page open during a deploy: it shows how the process ended, and comes back by itself to the next one."));
+    "Every process that ends leaves one, unless it is killed. Leave this page open during a deploy: it comes back by itself to the next process."));
   const el = h("div", null, h("h1", {class: "hidden", tabindex: -1}, "Shutdown"), clockwork, bar, h("h2", {class: "rule"}, "Last shutdowns"), past, nothing);
+
+  let asked = 0, askedAt = 0;
 
   function show() {
     const stand = live.shutdown;
+    if (live.link === "live" && live.meta && (asked !== live.connection || Date.now() - askedAt > AGAIN)) {
+      asked = live.connection;
+      askedAt = Date.now();
+      recall();
+    }
     nothing.hidden = live.reports.length > 0;
-    list(past, live.reports, one => one.name + one.started_at, report);
+    list(past, live.reports, keyOf, report);
     if (!stand) return;
     const total = stand.plan.total || 1, going = draining(stand), over = stand.state === "closed";
     const remaining = stand.remaining_seconds;
@@ -80,7 +88,9 @@ function report(one) {
   const node = panel(`${one.name}, ${clock(one.started_at)}`,
     h("p", {class: "verdict", "data-clean": String(one.clean)}, h("b", null, one.clean ? "Clean" : "Not clean"),
       ` in ${span(one.seconds)} of ${span(one.budget_seconds)}${one.forced ? ", forced" : ""}. ${counts || "Nothing was running"}.`,
-      one.late_births_refused ? ` ${plural(one.late_births_refused, "new task")} refused meanwhile.` : ""),
+      one.late_births_refused ? ` ${plural(one.late_births_refused, "new task")} refused meanwhile.` : "",
+      one.is_complete ? "" : " Written before its store closed: what came after is not in it.",
+      one.tasks_left_out ? ` ${plural(one.tasks_left_out, "task")} more than the store keeps.` : ""),
     h("ul", {class: "phases"}, (one.phases ?? []).map(phase => {
       const used = h("i");
       place(used, "width", phase.budget_seconds ? phase.seconds / phase.budget_seconds : 0);

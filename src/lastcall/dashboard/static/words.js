@@ -5,6 +5,13 @@ const whole = new Intl.NumberFormat("en", {maximumFractionDigits: 0});
 /** 12 345, with thin spaces. */
 export const number = value => whole.format(value ?? 0).replaceAll(",", "\u2009");
 
+/** 3.4 kB. */
+export function bytes(count) {
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, count)) / 3)));
+  const value = count / 1000 ** power;
+  return `${value < 9.95 && power ? value.toFixed(1) : Math.round(value)} ${["B", "kB", "MB", "GB", "TB"][power]}`;
+}
+
 /** A duration: 3 ms, 4.2 s, 3 m 05 s, 2 h 10 m, 4 d. */
 export function span(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
