@@ -20,3 +20,4 @@ def redis() -> Iterator[RedisServer]:
 def fleet(redis: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(Place(str(tmp_path), redis.new_url())) as fleet:
         yield fleet
+        fleet.print()

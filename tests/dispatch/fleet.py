@@ -30,7 +30,7 @@ def redis_binary() -> Path:
 
 
 class Fleet:
-    """`with Fleet(place) as fleet: fleet.start("celery", ...)`. Its log is added to whatever fails."""
+    """`with Fleet(place) as fleet: fleet.start("celery", ...)`. Its log is shown with whatever fails."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -43,13 +43,17 @@ class Fleet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        if error is not None:
+            self.print()
         for worker in self.workers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
             worker.wait(PATIENCE_SECONDS)
-        if error is not None:
-            error.add_note("\n".join(map(str, self.lines())))
-            error.add_note(self.log())
+
+    def print(self) -> None:
+        """All that was written down until now; pytest shows it if the test fails."""
+        print(*self.lines(), sep="\n")
+        print(self.log())
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """`python -m <arguments>`, as the leader of a group of its own."""

@@ -264,6 +264,13 @@ EXCEPTIONS: tuple[NamedException, ...] = (
         "signalled as a group, a worker that ends before its master has marked it as stopping counts as crashed",
         log_says="[ERROR] Unexpected exit from worker",
     ),
+    NamedException(
+        "granian",
+        STOPS,
+        (*SOCKET_KINDS, "lifespan", "exit", "log"),
+        "granian's own thread panics while it drops a WebSocket, and takes the worker down (its issue 884)",
+        log_says="Cannot drop pointer into Python heap",
+    ),
 )
 
 
