@@ -226,6 +226,22 @@ STAND: dict[str, Any] = {
     "text": None,
 }
 SHUTDOWN = {**STAND, "phase": "drain", "reports": []}
+PAST_SHUTDOWNS = {
+    "now": 1764000900.0,
+    "shutdowns": [
+        {
+            "id": 17,
+            "at": 1764000102.1,
+            "host": "web-1",
+            "pid": 4711,
+            "worker_ids": [],
+            "is_complete": False,
+            "tasks_left_out": 0,
+            "report": {**REPORT, "resources": []},
+            "text": "shutdown of lastcall (shutdown): clean, 2.10 s of 30 s\n  phases: drain 2.10 s",
+        }
+    ],
+}
 
 HISTORY = {
     "step_seconds": 5.0,

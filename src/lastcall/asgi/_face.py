@@ -36,6 +36,7 @@ from ._pages import Answer, Request, Route, Routes, Says, read_query
 from ._places import Places
 from ._problems import EXPECTED, problem, status_of
 from ._redact import Redactor
+from ._shutdowns_face import ShutdownsFace
 from ._tasks_face import TasksFace
 from ._types import ASGIApp, Headers, Message, Receive, Scope, Send, app_path, get_header, is_http1
 
@@ -118,7 +119,8 @@ class Face:
             *LiveFace(self._manager, feed, self._history, self._places).routes(),
         ]
         if self.jobs is not None and overview is not None:
-            routes += [*overview.routes(), *self.jobs.routes()]
+            shutdowns = ShutdownsFace(self.jobs, self._redactor)
+            routes += [*overview.routes(), *shutdowns.routes(), *self.jobs.routes()]
         if self._metrics is not None:
             says = {200: Says("metrics for Prometheus", media=("text/plain",))}
             routes.append(Route("GET", "metrics", self._metrics_page, "Metrics.", says, checks_query=False))

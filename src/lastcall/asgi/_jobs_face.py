@@ -35,6 +35,7 @@ from ._tasks_face import LINK
 from ._types import ASGIApp, Headers, Receive, Scope, Send, get_header
 
 if TYPE_CHECKING:
+    from .._core._manager import TaskManager
     from ..jobs import JobInfo, Jobs, Task
     from ..jobs._rows import Submitted
     from ..streams import Log
@@ -243,17 +244,26 @@ class JobsFace:
     # --- the store --------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """The store, open for the app and for these pages."""
-        async with self._jobs:
-            self._is_open = True
+    async def opened(self, manager: TaskManager) -> AsyncIterator[None]:
+        """The store, open for the app and for these pages. The report of the manager's shutdown is left in it."""
+        client = self._jobs._client
+        await client.hold()
+        self._is_open = True
+        try:
+            yield
+        finally:
+            self._is_open = False
+            self._idle = asyncio.Event()
             try:
-                yield
-            finally:
-                self._is_open = False
-                self._idle = asyncio.Event()
                 if self._at_work:
                     await self._idle.wait()
+            finally:
+                await client.release(manager)
+
+    def on_serving(self, manager: TaskManager) -> None:
+        """The app has started: from now on its end is worth a report. One that fails to start, again and again, is not
+        what people look for there."""
+        self._jobs._client.reports.expect(manager)
 
     def log(self, id: str) -> Log:
         """The log of a job, for a call that is held: the store closes after those."""

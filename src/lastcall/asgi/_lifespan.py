@@ -57,6 +57,7 @@ class Lifespan:
         around: Callable[[], AbstractContextManager[object]],
         on_open: Callable[[Server], object],
         store: Callable[[], AbstractAsyncContextManager[object]] | None = None,
+        on_serving: Callable[[], object] | None = None,
     ) -> None:
         self._manager = manager
         self._server_receive = receive
@@ -64,6 +65,7 @@ class Lifespan:
         self._around = around
         self._on_open = on_open
         self._store = store
+        self._on_serving = on_serving
         self._stage = _Stage.UNTOUCHED
         self._startup: Message = {}
         self._stack = ExitStack()
@@ -171,6 +173,8 @@ class Lifespan:
         match message["type"]:
             case "lifespan.startup.complete":
                 self._stage = _Stage.RUNNING
+                if self._on_serving is not None:
+                    self._on_serving()
                 self._watch = ShutdownWatch(self._manager, self._server)
                 self._watch.start()
             case "lifespan.startup.failed":

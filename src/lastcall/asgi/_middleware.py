@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._core._clock import check_seconds
@@ -107,7 +108,8 @@ class Lastcall:
                     send,
                     around=self._around,
                     on_open=self._on_open,
-                    store=None if jobs is None else jobs.opened,
+                    store=None if jobs is None else partial(jobs.opened, self.manager),
+                    on_serving=None if jobs is None else partial(jobs.on_serving, self.manager),
                 )
                 await lifespan.run(self.app, scope)
             case _:

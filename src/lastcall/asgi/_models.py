@@ -457,6 +457,28 @@ class Shutdown(Stand):
     reports: list[Report]
 
 
+class PastShutdown(TypedDict):
+    """The report of a shutdown that its process has left in the store. `is_complete` false: it was written before the
+    store closed, and the phase `close` is not in it. `tasks_left_out`: of the report's `tasks`, for want of room."""
+
+    id: int
+    at: float
+    host: str
+    pid: int
+    worker_ids: list[str]
+    is_complete: bool
+    tasks_left_out: int
+    report: Report
+    text: str
+
+
+class PastShutdowns(TypedDict):
+    """The last shutdowns of all processes on the store, the newest first."""
+
+    now: float
+    shutdowns: list[PastShutdown]
+
+
 # --- the past minutes -----------------------------------------------------------------------------------
 
 
