@@ -112,6 +112,62 @@ class Cutter:
             await server[0].read(1)  # it has been carried out
 
 
+class Silencer:
+    """A proxy whose connections can go silent, as behind a firewall that has forgotten them: nothing arrives any more,
+    in either direction, and nobody is told. Those that are made later work."""
+
+    def __init__(self, url: str) -> None:
+        self._server_url = url
+        self.url = ""
+        self._open: dict[asyncio.Event, list[asyncio.Task[None]]] = {}
+
+    def silence(self) -> int:
+        """All that are open now, for good; how many those are."""
+        silenced = [connection for connection in self._open if not connection.is_set()]
+        for connection in silenced:
+            connection.set()
+        return len(silenced)
+
+    def hang_up(self) -> None:
+        """Whoever still waits on a silent connection hears that it is gone; at the end of a test."""
+        for connection, pumps in self._open.items():
+            if connection.is_set():
+                for pump in pumps:
+                    pump.cancel()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Silencer]:
+        async with _serving(self._handle) as port:
+            self.url = _through(self._server_url, port)
+            yield self
+
+    async def _handle(self, client: Streams) -> None:
+        server = await asyncio.open_connection(*_place(self._server_url))
+        silent = asyncio.Event()
+        pumps = self._open[silent] = [
+            asyncio.create_task(_pump_until(silent, *ends))
+            for ends in ((client[0], server[1]), (server[0], client[1]))
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._open[silent]
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.wait(pumps)
+            server[1].close()
+
+
+async def _pump_until(
+    silent: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    with suppress(OSError):
+        while data := await reader.read(1 << 20):
+            if not silent.is_set():
+                writer.write(data)
+                await writer.drain()
+
+
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         with suppress(OSError):

@@ -7,6 +7,9 @@ connection was lost before its commit is made again, too. One that was lost in i
 is looked up by what it has left (`_doubt`) on another connection, and a single statement is asked again by a verb that
 can tell (`Store.again`). When the server stays away the caller hears `EngineUnavailable`; only then, after a commit in
 doubt, it may have been written all the same.
+
+A connection can go silent: a firewall has forgotten it, the machine behind it is gone, and nobody says so. What keeps a
+lease cannot wait as long for an answer as everything else does (`hurry`).
 """
 
 from __future__ import annotations
@@ -35,6 +38,10 @@ _TRIES = 20
 # How long a call goes on after its connection was lost. A server that restarts is away for about a second.
 _PATIENCE_SECONDS = 3.0
 _PAUSE_SECONDS = 0.05
+# What keeps a lease, begun at a third of it: a sixth for the first try, and half for another one on a new connection,
+# so that a server which is only slow is heard, too. Not less than that, also for the shortest lease.
+_FIRST_SHARE, _FIRST_LEAST_SECONDS = 1 / 6, 0.5
+_LATER_SHARE, _LATER_LEAST_SECONDS = 1 / 2, 5.0
 
 
 class _Doubt(Exception):
@@ -66,6 +73,7 @@ class Database:
         self._pooled = pooled
         self._pool = Pool(self.connect, size)
         self._slots = Slots()
+        self._lease_seconds: float | None = None
 
     @property
     def pooled(self) -> bool:
@@ -94,6 +102,11 @@ class Database:
         """The same database, once it is open, by connections of its own: for what must not wait behind other calls."""
         return Database(self.address, self._terms, self._outage, size=size, pooled=self._pooled)
 
+    def hurry(self, lease_seconds: float) -> None:
+        """The calls from now on keep a lease, of which so long is the shortest: no try takes longer than it allows."""
+        before = self._lease_seconds
+        self._lease_seconds = lease_seconds if before is None else min(before, lease_seconds)
+
     async def connect(self) -> Connection:
         """A new connection. Raises `EngineUnavailable`."""
         try:
@@ -114,11 +127,11 @@ class Database:
 
     async def read(self, work: Work[_T]) -> _T:
         """A call that writes nothing."""
-        return await self._run(work, self._single)
+        return await self._run(work, self._one_statement)
 
     async def write(self, work: Work[_T]) -> _T:
         """A call that writes with one statement. After a lost answer it is made again with `Store.again`."""
-        return await self._writing(work, self._single)
+        return await self._writing(work, self._one_statement)
 
     async def transact(self, work: Work[_T]) -> _T:
         """A call in a transaction of its own."""
@@ -137,7 +150,7 @@ class Database:
         return answer
 
     async def _run(self, work: Work[_T], attempt: Callable[[Work[_T], bool], Awaitable[_Try]]) -> _T:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _PATIENCE_SECONDS + (self._may_take(False) or 0.0)
         again = lost = False
         tries = 0
         task = asyncio.current_task()
@@ -165,6 +178,24 @@ class Database:
                 again = lost = True
                 continue
             raise translated(outcome.error, self.address) from outcome.error.__cause__
+
+    def _may_take(self, again: bool) -> float | None:
+        if self._lease_seconds is None:
+            return None
+        if again:
+            return max(_LATER_LEAST_SECONDS, self._lease_seconds * _LATER_SHARE)
+        return max(_FIRST_LEAST_SECONDS, self._lease_seconds * _FIRST_SHARE)
+
+    async def _one_statement(self, work: Work[Any], again: bool) -> _Try:
+        seconds = self._may_take(again)
+        if seconds is None:
+            return await self._single(work, again)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._single(work, again)
+        except TimeoutError:  # ours; that of a driver is a try's outcome
+            self._pool.drop_idle()
+            return _Try(None, TimeoutError(f"no answer within {seconds:g} s"), Kind.LOST)
 
     async def _single(self, work: Work[Any], again: bool) -> _Try:
         connection = await self._pool.take()

@@ -390,7 +390,9 @@ class PostgresEngine:
     # --- workers ---------------------------------------------------------------------------------------
 
     async def join(self, worker: WorkerRow) -> None:
-        await self._written(self._ready().write(lambda store: join(store, worker)))
+        database = self._ready_for_leases()
+        database.hurry(worker.lease_seconds)
+        await self._written(database.write(lambda store: join(store, worker)))
 
     async def renew(self, worker_id: str) -> Renewal:
         return await self._do(self._ready_for_leases().write(lambda store: renew(store, worker_id)))

@@ -109,6 +109,10 @@ class Pool:
         self._waiting.append(waiter)
         try:
             done, _ = await asyncio.wait({waiter}, timeout=max(0.0, deadline - loop.time()))
+        except asyncio.CancelledError:
+            if waiter.done():
+                self._wake()  # it was told of a connection that now is the next one's
+            raise
         finally:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
