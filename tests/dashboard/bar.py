@@ -3,7 +3,7 @@
 `uvicorn tests.dashboard.bar:app`, in a folder of its own:
 
 POST /order/{task}?args=JSON&key=...    submit a job; answers its id
-POST /tasks/{count}                     so many tasks that wait for the shutdown
+POST /tasks/{count}?until=FILE          so many tasks that wait for the shutdown, and then for a file
 POST /say?name=WORD                     lets the streams that wait for a word go on
 """
 
@@ -56,7 +56,10 @@ async def answer(ctx: Context, question: str, pause: float = 0.0) -> str:
         for each in "When the bell rings the bar stops taking orders.".split():
             await out.write(each + " ")
             await asyncio.sleep(pause)
-        await word(question).wait()
+        while not word(question).is_set():
+            if current_shutdown().requested:
+                await ctx.step(asyncio.sleep, 0)  # a checkpoint: here a drain hands the job over
+            await asyncio.sleep(0.02)
         await out.write("Everyone who was served may finish the glass.")
     return "told"
 
@@ -92,10 +95,14 @@ async def until_shutdown() -> None:
     await current_shutdown().wait()
 
 
-async def finish_glass(seconds: float) -> None:
-    """A guest who hears of the last call and takes some time."""
+async def finish_glass(seconds: float, until: str, spills: bool) -> None:
+    """A guest who hears of the last call and takes some time, or stays until there is a file of this name."""
     await current_shutdown().wait()
+    while until and not os.path.exists(until):
+        await asyncio.sleep(0.02)
     await asyncio.sleep(seconds)
+    if spills:
+        raise RuntimeError("the glass is broken")
 
 
 @asynccontextmanager
@@ -119,9 +126,11 @@ async def order(task: str, args: str = "{}", key: str | None = None, many: int =
 
 
 @app.post("/tasks/{count}")
-async def start(count: int, name: str = "guest", seconds: float = 0.0) -> None:
+async def start(
+    count: int, name: str = "guest", seconds: float = 0.0, until: str = "", spills: bool = False
+) -> None:
     for number in range(count):
-        manager.create_task(finish_glass(seconds), name=f"{name} {number + 1}")
+        manager.create_task(finish_glass(seconds, until, spills), name=f"{name} {number + 1}")
 
 
 @app.post("/say")

@@ -17,16 +17,17 @@ LEFT = "parseFloat(document.querySelector('.left').innerText)"
 
 def test_a_deploy_with_the_page_open(tmp_path: Path, visitor: Visitor) -> None:
     """
-    1. The page of the shutdown is open; guests who take two seconds are at the bar, and a job that streams.
+    1. The page of the shutdown is open; guests are at the bar, one of whom will fail, and a job that streams.
     2. SIGTERM. The budget runs down, and the page says who is still there.
     3. The process ends, and for a while there is none. Another one starts.
     Result: the page counts down, marks what it shows as old, comes back by itself to the new process, and has the
-    report of the old one, which is clean: the open page held nobody up.
+    report of the old one, with who failed and why. A page that is opened only then has it from the store.
     """
     port = free_port()
-    with opened(tmp_path, port, DRAIN="4") as bar:
+    with opened(tmp_path, port) as bar:
         id = bar.order("answer", question="last")
-        bar.ask("POST", "/tasks/3?seconds=2")
+        bar.ask("POST", "/tasks/3?until=empty")
+        bar.ask("POST", "/tasks/1?name=clumsy&spills=true")
         visitor.visit(f"{bar.url}#/shutdown")
         visitor.see("The bell has not rung")
         visitor.see("guest 3")
@@ -35,10 +36,11 @@ def test_a_deploy_with_the_page_open(tmp_path: Path, visitor: Visitor) -> None:
         visitor.see("Last call: drain")
         assert visitor.text("#link") == "Draining"
         first = visitor.value(LEFT)
-        assert 5 < first <= 9
+        assert 5 < first <= 25
         visitor.until(f"{LEFT} < {first - 1}")
         assert "guest 2" in visitor.text(".work")
         assert visitor.text(".panel:has(.work) h2") == "Still at the bar"
+        (tmp_path / "empty").touch()
         assert bar.program.wait() in (0, -signal.SIGTERM)
     visitor.until(f"{LINK} === 'lost'")
     visitor.see("This process has ended")
@@ -48,7 +50,13 @@ def test_a_deploy_with_the_page_open(tmp_path: Path, visitor: Visitor) -> None:
     with opened(tmp_path, port) as bar:
         visitor.until(f"{LINK} === 'live' && document.getElementById('where').innerText !== {old!r}")
         visitor.see("Back: ")
-        assert visitor.text(".verdict").startswith("Clean")
+        for _ in range(2):
+            visitor.until("document.querySelector('.verdict')")
+            assert visitor.text(".verdict").startswith("Not clean")
+            visitor.click_at("summary")
+            visitor.see("RuntimeError: the glass is broken")
+            assert old.split()[-1] in visitor.text(".panel:has(.verdict) .note")
+            visitor.visit(f"{bar.url}#/shutdown")
         visitor.click("Jobs", within="header")
         visitor.click("answer", within="tbody")
         bar.say("last")

@@ -18,7 +18,7 @@ function fill(node, props, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter(child => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false));
   return node;
 }
 
@@ -86,10 +86,15 @@ export function table(names, body) {
     h("thead", null, h("tr", null, names.map(([name, kind]) => h("th", {scope: "col", class: kind}, name)))), body));
 }
 
-/** The name of a task. A job's task is called by its name and its id, of which the end is enough. */
+const OF_JOB = /^(.+) ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/s;
+
+/** The id of the job that a task runs: such a task is called by the job's task and its id. */
+export const jobOf = name => OF_JOB.exec(name)?.[2] ?? null;
+
+/** The name of a task; of a job's id the end is enough. */
 export function named(name) {
-  const [, task, id] = /^(.+) [0-9a-f-]{28}([0-9a-f]{8})$/.exec(name) ?? [null, name, null];
-  return [task, id && h("span", {class: "mono soft"}, ` ${id}`)];
+  const [, task, id] = OF_JOB.exec(name) ?? [null, name, null];
+  return [task, id && h("span", {class: "mono soft"}, ` ${id.slice(-8)}`)];
 }
 
 /** A status in words and a mark of its own shape, so that colour is never the only sign. */

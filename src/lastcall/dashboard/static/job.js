@@ -18,9 +18,10 @@ export function job(id, go) {
     if (type === "refused" && data.status === 404) missing();
     if (["status", "step", "step.reset", "progress", "snapshot", "end"].includes(type)) wanted = true;
   });
+  const later = h("p", {class: "warning", role: "status"});
+  const whole = h("div", {class: "job", hidden: true}, h("div", {class: "aside"}, about, values), h("div", {class: "body"}, h("div", {class: "along"}, progress, said), errors, log.texts, lanes, log.events));
   const el = h("div", null, h("p", {class: "crumb"}, h("a", {href: "#/jobs", "data-back": ""}, "Jobs")),
-    h("div", {class: "title"}, heading, status, tools), gone,
-    h("div", {class: "job"}, h("div", {class: "aside"}, about, values), h("div", {class: "body"}, h("div", {class: "along"}, progress, said), errors, log.texts, lanes, log.events)));
+    h("div", {class: "title"}, heading, status, tools), gone, later, whole);
   let told = null, wanted = true, loading = false, loadedAt = 0, shownFor = "";
 
   async function load() {
@@ -32,6 +33,7 @@ export function job(id, go) {
       draw();
     } catch (error) {
       if (error.status === 404 || error.status === 400) missing(error.message);
+      else if (!told) say(later, error.message);
     } finally {
       loading = false;
       loadedAt = Date.now();
@@ -46,6 +48,8 @@ export function job(id, go) {
 
   function draw() {
     say(heading, told.task);
+    say(later, "");
+    whole.hidden = false;
     document.title = `${told.task} · ${told.status}`;
     status.show(told.status);
     offer();

@@ -74,9 +74,16 @@ function keep(reports, stored = false) {
   changed();
 }
 
-/** Ask for the last shutdowns, of this process and, where there is a store, of all. */
+/** Ask who is at the bar: while the process is open, nothing tells that by itself. */
+export function look() {
+  ask("shutdown").then(told => {
+    keep(told.reports ?? []);
+    if (live.shutdown?.state === "open" && told.state === "open") live.shutdown = told;
+  }, () => {});
+}
+
+/** Ask for the last shutdowns of all processes on the store. */
 export function recall() {
-  ask("shutdown").then(told => keep(told.reports ?? []), () => {});
   if (live.meta?.has_jobs) ask(`shutdowns?limit=${REPORTS}`).then(told => keep(told.shutdowns.map(({report, ...past}) => ({...report, ...past})), true), () => {});
 }
 
@@ -129,7 +136,8 @@ async function call(method, path, body, signal) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     const doubt = method === "GET" ? "" : " Whether it still did this is not known.";
-    throw new Refused(0, `The server cannot be reached.${doubt}`);
+    const closing = live.link === "live" && live.shutdown && live.shutdown.state !== "open";
+    throw new Refused(0, `${closing ? "The process is on its way out, and its server takes no new connections." : "The server cannot be reached."}${doubt}`);
   }
   const content = await response.json().catch(() => ({}));
   if (!response.ok) throw new Refused(response.status, content.detail ?? `the server answered ${response.status}`);

@@ -151,26 +151,31 @@ function failurePanel() {
   const body = h("ul", {class: "rows short"});
   const none = empty("Nothing has failed", "A job that fails for good is listed here with its error, and can be retried from its page.");
   const node = panel("Failed last", body, none);
-  let known = null;
+  let known = null, askedAt = 0;
   const make = job => h("li", null, h("span", {class: "name"}, h("a", {href: `#/jobs/${job.id}`}, job.task), h("span", {class: "mono soft"}, ` ${short(job.id)}`)),
     h("span", {class: "n soft"}, clock(job.ended_at)), h("span", {class: "what name"}, job.error ? fault(job.error).slice(0, 160) : ""));
   node.show = async store => {
     const count = store.jobs.failed ?? 0;
     none.hidden = count > 0;
     say(node.note, count > 5 ? `5 of ${number(count)}` : "");
-    if (count === known) return;
+    if (count === known || Date.now() - askedAt < 1000) return;
     known = count;
-    const {jobs} = count ? await ask("jobs?status=failed&limit=5").catch(() => ({jobs: []})) : {jobs: []};
-    list(body, jobs, job => job.id, make);
+    askedAt = Date.now();
+    // In a drain a server may take no new connections: what was there stays, and it is asked again.
+    const told = count ? await ask("jobs?status=failed&limit=5").catch(() => null) : {jobs: []};
+    if (told) list(body, told.jobs, job => job.id, make);
+    else known = null;
   };
   return node;
 }
+
+// Of the last look at the schedules: it stays for the pages that are opened when nobody can be asked.
+let known = "", told = [];
 
 function schedulePanel() {
   const body = h("ul", {class: "rows"});
   const none = empty("No schedule", 'One is declared with its task: @jobs.task(cron="*/5 * * * *")');
   const node = panel("Schedules", body, none);
-  let known = "", told = [];
   const make = ({name}) => {
     const when = h("span", {class: "n soft"}), cron = h("span", {class: "mono soft"});
     const run = command("Run now", {path: `schedules/${encodeURIComponent(name)}/run`, question: () => `Run ${name} now?`,
@@ -188,7 +193,7 @@ function schedulePanel() {
     const ticks = JSON.stringify(store.schedules) + live.meta?.pid;
     if (ticks !== known) {
       known = ticks;
-      told = store.schedules;
+      if (!told.length) told = store.schedules;
       told = (await ask("schedules").catch(() => ({schedules: told}))).schedules;
     }
     none.hidden = told.length > 0;

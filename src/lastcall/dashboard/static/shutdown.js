@@ -1,12 +1,13 @@
 // #/shutdown : the budget, the drain as it happens and who is still at the bar, and the reports of what ended before.
 
-import {attr, empty, h, list, mark, named, panel, place, say} from "./dom.js";
+import {attr, empty, h, jobOf, list, mark, named, panel, place, say} from "./dom.js";
 import {command} from "./dialog.js";
-import {keyOf, live, readOnly, recall} from "./live.js";
+import {keyOf, live, look, readOnly, recall} from "./live.js";
 import {clock, number, plural, rough, span} from "./words.js";
 
 const PHASES = ["notice", "drain", "cancel", "close"];
-const AGAIN = 30000;
+const OF_CALLS = new Set(["request", "stream", "websocket"]);
+const AGAIN = 30000, LOOK = 2000;
 const PHASE_OF = {notice: "notice", draining: "drain", cancelling: "cancel", closing: "close"};
 const HAPPENS = {
   notice: "Readiness is 503, so that load balancers look away. Work goes on.",
@@ -32,10 +33,14 @@ export function shutdown() {
     "Every process that ends leaves one, unless it is killed. Leave this page open during a deploy: it comes back by itself to the next process."));
   const el = h("div", null, h("h1", {class: "hidden", tabindex: -1}, "Shutdown"), clockwork, bar, h("h2", {class: "rule"}, "Last shutdowns"), past, nothing);
 
-  let asked = 0, askedAt = 0;
+  let asked = 0, askedAt = 0, lookedAt = 0;
 
   function show() {
     const stand = live.shutdown;
+    if (live.link === "live" && stand?.state === "open" && Date.now() - lookedAt > LOOK) {
+      lookedAt = Date.now();
+      look();
+    }
     if (live.link === "live" && live.meta && (asked !== live.connection || Date.now() - askedAt > AGAIN)) {
       asked = live.connection;
       askedAt = Date.now();
@@ -46,8 +51,9 @@ export function shutdown() {
     if (!stand) return;
     const total = stand.plan.total || 1, going = draining(stand), over = stand.state === "closed";
     const remaining = stand.remaining_seconds;
-    say(left, going ? (remaining ?? 0).toFixed(1) : `${total}`);
-    attr(left, "data-unit", going ? "s left" : "s budget");
+    const took = over ? stand.report?.seconds ?? null : null;
+    say(left, going ? (remaining ?? 0).toFixed(1) : took !== null ? took.toFixed(1) : `${total}`);
+    attr(left, "data-unit", going ? "s left" : took !== null ? `s of ${total}` : "s budget");
     attr(clockwork, "data-state", stand.state);
     say(phase, going ? `Last call: ${PHASE_OF[stand.state]}` : over ? "Closed" : "Open");
     say(what, going ? `${HAPPENS[PHASE_OF[stand.state]]} ${span(stand.phase_remaining_seconds)} of this phase are left.`
@@ -59,7 +65,7 @@ export function shutdown() {
       attr(part, "data-now", PHASE_OF[stand.state] === PHASES[i]);
       attr(part, "title", `${PHASES[i]}: ${stand.plan[PHASES[i]]} s`);
     });
-    place(spent, "width", going ? (stand.elapsed_seconds ?? 0) / total : over ? 1 : 0);
+    place(spent, "width", going ? (stand.elapsed_seconds ?? 0) / total : over ? (took ?? total) / total : 0);
     attr(budget, "aria-valuemax", total);
     attr(budget, "aria-valuenow", Math.round(remaining ?? total));
     begin.hidden = readOnly() || stand.state !== "open" || live.link !== "live";
@@ -72,8 +78,10 @@ export function shutdown() {
 }
 
 function guest(work) {
-  const time = h("span", {class: "n soft"}), status = mark(work.status);
-  const row = h("li", null, h("span", {class: "name"}, named(work.name), work.group && h("span", {class: "soft"}, ` ${work.group}`)), h("span", {class: "soft"}, work.kind), status, time);
+  const time = h("span", {class: "n soft"}), status = mark(work.status), id = jobOf(work.name);
+  const href = id ? `#/jobs/${id}` : OF_CALLS.has(work.kind) ? null : `#/tasks/${encodeURIComponent(work.id)}`;
+  const row = h("li", null, h("span", {class: "name"}, href ? h("a", {href}, named(work.name)) : named(work.name), work.group && h("span", {class: "soft"}, ` ${work.group}`)),
+    h("span", {class: "soft"}, id ? "job" : work.kind), status, time);
   row.show = told => {
     status.show(told.status);
     say(time, rough(told.seconds));
@@ -82,7 +90,10 @@ function guest(work) {
 }
 
 function report(one) {
-  const bad = (one.tasks ?? []).filter(task => ["refused", "thread_left", "failed"].includes(task.outcome) || (task.outcome === "cancelled" && task.cut_off));
+  const bad = [
+    ...(one.tasks ?? []).filter(task => ["refused", "thread_left", "failed"].includes(task.outcome) || (task.outcome === "cancelled" && task.cut_off)),
+    ...(one.resources ?? []).filter(resource => resource.outcome !== "finished").map(resource => ({...resource, kind: "resource"})),
+  ];
   const counts = Object.entries(one.counts ?? {}).filter(([, count]) => count).map(([outcome, count]) => `${number(count)} ${outcome.replaceAll("_", " ")}`).join(", ");
   const where = [one.host, one.pid && `pid ${one.pid}`].filter(Boolean).join(", ");
   const node = panel(`${one.name}, ${clock(one.started_at)}`,

@@ -1,7 +1,7 @@
 // #/tasks : the tasks of this process, running and remembered; a row opens to what is known of it.
 
 import {ask, live, now, readOnly} from "./live.js";
-import {attr, empty, h, list, mark, named, panel, say, table} from "./dom.js";
+import {attr, empty, h, jobOf, list, mark, named, panel, say, table} from "./dom.js";
 import {command} from "./dialog.js";
 import {clock, number, rough, span} from "./words.js";
 
@@ -88,11 +88,11 @@ export function task(id) {
       status.show(told.status);
       stop.hidden = readOnly() || ended;
       const labels = Object.entries(told.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(", ");
-      list(facts, [["Id", told.id], ["Kind", told.daemon ? `${told.kind}, daemon` : told.kind], ["Group", told.group], ["Labels", labels],
+      list(facts, [["Id", told.id], ["Job", jobOf(told.name)], ["Kind", told.daemon ? `${told.kind}, daemon` : told.kind], ["Group", told.group], ["Labels", labels],
         ["Started", clock(told.started_at)], ["Ended", told.ended_at && clock(told.ended_at)], ["Time", span(told.seconds ?? now() - told.started_at)],
         ["Reason", told.reason]].filter(([, value]) => value), ([name]) => name, ([name]) => {
-        const value = h("dd");
-        return Object.assign(h("div", null, h("dt", null, name), value), {show: ([, text]) => say(value, text)});
+        const value = name === "Job" ? h("a", {href: `#/jobs/${jobOf(told.name)}`}) : h("span");
+        return Object.assign(h("div", null, h("dt", null, name), h("dd", null, value)), {show: ([, text]) => say(value, text)});
       });
       list(below, [["Error", told.error], ["Result", told.result], ["Where it stands", told.stack?.join("\n")]].filter(([, text]) => text),
         ([name]) => name, ([name]) => {
