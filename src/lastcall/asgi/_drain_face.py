@@ -52,8 +52,6 @@ _REPORTS = 10
 
 _FORMAT = Param("format", "in place of Accept", (LogFormat.SSE, LogFormat.JSON))
 
-_NO_REPORT = {"report": None, "text": None}
-
 _PHASES = {
     ManagerState.NOTICE: Phase.NOTICE,
     ManagerState.DRAINING: Phase.DRAIN,
@@ -207,6 +205,7 @@ def stand(manager: TaskManager, redactor: Redactor) -> dict[str, Any]:
     roster, runner = manager._roster, manager._runner
     # Not that of an earlier opening.
     ended = manager.report if manager.state is ManagerState.CLOSED else None
+    report = None if ended is None else redactor.report(ended)
     deadlines: Deadlines | None = getattr(runner, "_deadlines", None)
     now = roster.clock()
     live = list(islice((record for record in roster.live.values() if not record.daemon), _LISTED))
@@ -223,14 +222,9 @@ def stand(manager: TaskManager, redactor: Redactor) -> dict[str, Any]:
         "phase_remaining_seconds": _phase_left(manager.state, deadlines, now),
         "busy": 0 if manager.state is ManagerState.CLOSED else roster.busy,
         "work": [_show(roster.info(record)) for record in (*live, *held)],
-        **(_NO_REPORT if ended is None else show_report(ended, redactor)),
+        "report": None if report is None else json.loads(report.to_json()),
+        "text": None if report is None else str(report),
     }
-
-
-def show_report(report: ShutdownReport, redactor: Redactor) -> dict[str, Any]:
-    """A report as JSON and as text, as it may be shown."""
-    shown = redactor.report(report)
-    return {"report": json.loads(shown.to_json()), "text": str(shown)}
 
 
 def _phase_left(state: ManagerState, deadlines: Deadlines | None, now: float) -> float | None:

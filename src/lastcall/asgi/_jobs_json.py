@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..jobs import AttemptRow, JobInfo, Overview, StepInfo
+    from ..jobs import AttemptRow, JobInfo, Overview, PastShutdown, StepInfo
     from ..jobs._rows import JobRow
     from ..streams import Entry
 
@@ -75,3 +75,9 @@ def show_overview(overview: Overview) -> dict[str, Any]:
     ]
     schedules = [schedule._asdict() for schedule in overview.schedules]
     return {"now": overview.now, "jobs": total, "queues": queues, "workers": workers, "schedules": schedules}
+
+
+def show_shutdown(past: PastShutdown) -> dict[str, Any]:
+    """A shutdown of the past, with its report as JSON and as text."""
+    report = json.loads(past.report.to_json())
+    return {**past._asdict(), "report": report, "text": str(past.report)}

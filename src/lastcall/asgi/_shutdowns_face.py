@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _examples as examples
 from . import _models as models
-from ._drain_face import show_report
 from ._jobs_face import JobsFace
+from ._jobs_json import show_shutdown
 from ._pages import Answer, Param, Request, Route, Says
 from ._redact import Redactor
 
@@ -49,4 +49,4 @@ class ShutdownsFace:
         return Answer(200, {"now": time.time(), "shutdowns": [self._show(past) for past in shutdowns]})
 
     def _show(self, past: PastShutdown) -> dict[str, Any]:
-        return {**past._asdict(), **show_report(past.report, self._redactor)}
+        return show_shutdown(past._replace(report=self._redactor.report(past.report)))

@@ -1,5 +1,5 @@
-"""``lastcall serve``, ``drain``, ``doctor``, ``top``: their options. What each does is in a file of its own name,
-brought in only when it is used.
+"""``lastcall serve``, ``drain``, ``shutdowns``, ``doctor``, ``top``: their options. What each does is in a file of its
+own name, brought in only when it is used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from lastcall.cli import _streams
+from lastcall.cli import _jobs, _streams
 from lastcall.cli._say import Unusable, complain
 
 app = typer.Typer()
@@ -134,6 +134,32 @@ def drain(
     from lastcall.cli._drain import run_drain
 
     raise typer.Exit(run_drain(url, pid, timeout=timeout, as_json=as_json, headers=header or []))
+
+
+@app.command()
+def shutdowns(
+    db: _jobs.Db = None,
+    target: _jobs.App = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=1000, metavar="N", help="How many of them, at most.")
+    ] = 10,
+    as_json: _jobs.Json = False,
+) -> None:
+    """Show the reports of the last shutdowns of all processes on a store, the newest first.
+
+    Every server and worker that was told to stop has left one there, and every other process that did not end well.
+    They are kept for 30 days. A process that was killed leaves none.
+
+    Exit code:
+
+    - 0 when they are shown, or there are none
+    - 2 when the store cannot be used, or an option is wrong
+    """
+    # Not at the top: jobs take a while to load, and `--help` needs none.
+    from lastcall.cli._inspect import run
+    from lastcall.cli._shutdowns import show_shutdowns
+
+    raise typer.Exit(run(db, target, show_shutdowns, limit=limit, as_json=as_json))
 
 
 @app.command()

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lastcall.cli._say import one_line, printable
-from lastcall.jobs import AttemptRow, JobInfo, JobStatus, Overview, StepInfo
+from lastcall.jobs import AttemptRow, JobInfo, JobStatus, Overview, PastShutdown, StepInfo
 
 # For files and pipes: nothing is cut off there that a search might look for.
 _WIDE = 200
@@ -213,6 +213,24 @@ def _progress(progress: Any) -> str:
 
 def _error(error: Mapping[str, str] | None) -> str | None:
     return None if error is None else f"{error.get('type', 'error')}: {error.get('message', '')}"
+
+
+def draw_shutdowns(shutdowns: Sequence[PastShutdown], now: float) -> str:
+    """Reports, each below a line that says whose it is."""
+    if not shutdowns:
+        return "no reports of shutdowns\n"
+    return "\n".join(_shutdown(past, now) for past in shutdowns)
+
+
+def _shutdown(past: PastShutdown, now: float) -> str:
+    workers = "".join(f", worker {worker}" for worker in past.worker_ids)
+    head = f"{_clock(past.at)} ({_ago(now - past.at)} ago)  {past.host}, process {past.pid}{workers}"
+    lines = [one_line(head), *map(printable, str(past.report).splitlines())]
+    if past.tasks_left_out:
+        lines.append(f"  {past.tasks_left_out} more tasks are not listed, for want of room")
+    if not past.is_complete:
+        lines.append("  written before the store closed: how the closing went is in the log of the process")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _table(*heads: str, folded: int = 0) -> Table:

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from .._core._manager import TaskManager
 from .._core._report import Outcome, ResourceOutcome, ShutdownReport, TaskOutcome
@@ -82,7 +82,7 @@ class Reports:
     """Those of the shutdowns of one process, on one store."""
 
     def __init__(self) -> None:
-        self._worker_ids: deque[str] = deque(maxlen=_WORKERS)
+        self._worker_ids: WeakKeyDictionary[Roster, deque[str]] = WeakKeyDictionary()
         self._expected: WeakSet[Roster] = WeakSet()
         self._left: WeakSet[Roster] = WeakSet()
 
@@ -90,9 +90,9 @@ class Reports:
         """What this manager has is a server or a worker: its shutdown is worth a report, however it goes."""
         self._expected.add(manager._roster)
 
-    def joined(self, worker_id: str) -> None:
-        """A worker of this process goes by this name."""
-        self._worker_ids.append(worker_id)
+    def joined(self, manager: TaskManager, worker_id: str) -> None:
+        """A worker that this manager has goes by this name; one that lost its lease gets another."""
+        self._worker_ids.setdefault(manager._roster, deque(maxlen=_WORKERS)).append(worker_id)
 
     async def leave(self, engine: Engine, manager: TaskManager) -> None:
         """Write the report of the shutdown of this manager, once, if it is worth it. Raises nothing but cancellation,
@@ -109,7 +109,7 @@ class Reports:
             if seconds <= 0:
                 raise TimeoutError("the plan leaves no time for it")
             is_complete = manager.state is ManagerState.CLOSED
-            entry = encode(report, worker_ids=self._worker_ids, is_complete=is_complete)
+            entry = encode(report, worker_ids=self._worker_ids.get(roster, ()), is_complete=is_complete)
             write = Write(STREAM, [entry], JSON, False, None, None, KEEP_BYTES, KEEP_SECONDS)
             async with asyncio.timeout(seconds):
                 written = await cast(SupportsLastWords, engine).last_words(write, seconds)

@@ -190,7 +190,7 @@ class Worker:
         await self._lease.ensure()
 
     def _on_joined(self, worker_id: str) -> None:
-        self._client.reports.joined(worker_id)
+        self._client.reports.joined(self._manager, worker_id)
         self._fetcher.worker_id = worker_id
         self._fetcher.wake()
 
