@@ -67,7 +67,7 @@ async def one_step(number: int) -> int:
     """A step that hears of the stop at once, says so, and takes its full time all the same."""
     ends_at = time.monotonic() + step_seconds()
     start_step(number)
-    if not await current_shutdown().sleep(step_seconds()):
+    if await current_shutdown().sleep(step_seconds()):
         note("told", "shutdown 0")
         await asyncio.sleep(max(0.0, ends_at - time.monotonic()))
     return number

@@ -60,7 +60,7 @@ async def with_lastcall() -> None:
     async def steps() -> None:
         shutdown = lastcall.current_shutdown()
         for step in range(100):
-            if not await shutdown.sleep(60):  # the stop came first
+            if await shutdown.sleep(60):  # the stop came first
                 told.append(f"interrupted at step {step}: {shutdown.reason}")
                 return
         told.append("complete")

@@ -60,15 +60,15 @@ async def test_before_and_after_the_stop() -> None:
 
 @virtual
 async def test_wait_and_sleep_wake_at_once() -> None:
-    """The stop comes in the middle of a long sleep: it returns False in that moment; wait() too."""
+    """The stop comes in the middle of a long sleep: it returns True in that moment; wait() too."""
     loop = asyncio.get_running_loop()
     manager = TaskManager()
     await manager.open()
     woke: list[tuple[str, object, float]] = []
 
     async def sleeper() -> None:
-        slept = await current_shutdown().sleep(3600)
-        woke.append(("sleep", slept, loop.time() - began))
+        told = await current_shutdown().sleep(3600)
+        woke.append(("sleep", told, loop.time() - began))
 
     async def waiter() -> None:
         woke.append(("wait", await current_shutdown().wait(), loop.time() - began))
@@ -78,25 +78,50 @@ async def test_wait_and_sleep_wake_at_once() -> None:
     await asyncio.sleep(5)
     began = loop.time()
     report = await manager.shutdown()
-    assert sorted(woke) == [("sleep", False, 0.0), ("wait", None, 0.0)]
+    assert sorted(woke) == [("sleep", True, 0.0), ("wait", None, 0.0)]
     assert report.counts[Outcome.STOPPED] == 2
 
 
 @virtual
 async def test_sleep_that_is_not_disturbed() -> None:
-    """True after exactly its time; at once False when the stop has come already, even for 0 seconds."""
+    """False after exactly its time; at once True when the stop has come already, even for 0 seconds."""
     loop = asyncio.get_running_loop()
     async with TaskManager() as manager:
         began = loop.time()
-        assert await current_shutdown().sleep(3) is True
+        assert await current_shutdown().sleep(3) is False
         assert loop.time() - began == pytest.approx(3, abs=ABOUT)
-        assert await current_shutdown().sleep(0) is True
-        manager.begin_shutdown()
-        assert await current_shutdown().sleep(3600) is False
         assert await current_shutdown().sleep(0) is False
+        manager.begin_shutdown()
+        assert await current_shutdown().sleep(3600) is True
+        assert await current_shutdown().sleep(0) is True
         for seconds in (-1, math.nan, math.inf):
             with pytest.raises(InvalidPlan):
                 await current_shutdown().sleep(seconds)
+
+
+async def test_all_who_wait_say_the_same() -> None:
+    """A task's `sleep` and a thread's `wait_sync` answer as `threading.Event.wait` does, before the stop and after it."""
+    standard = threading.Event()
+    async with TaskManager() as manager:
+
+        async def answers() -> set[bool]:
+            shutdown = current_shutdown()
+            in_thread = manager.run_in_thread(lambda: current_shutdown().wait_sync(0))
+            return {await shutdown.sleep(0), await in_thread, standard.wait(0), shutdown.requested}
+
+        before = await answers()
+        going = asyncio.Event()
+
+        async def late() -> set[bool]:
+            going.set()
+            await current_shutdown().wait()
+            return await answers()
+
+        after = manager.create_task(late())
+        await going.wait()
+        standard.set()
+        manager.begin_shutdown()
+        assert (before, await after) == ({False}, {True})
 
 
 async def test_sleep_lets_a_cancel_through() -> None:
@@ -113,7 +138,7 @@ async def test_outside_managers_nothing_is_ever_requested() -> None:
     """In code that runs without lastcall the calls work: never requested, endless, sleep sleeps."""
     shutdown = current_shutdown()
     assert (shutdown.requested, shutdown.reason, shutdown.remaining) == (False, None, math.inf)
-    assert await shutdown.sleep(2) is True
+    assert await shutdown.sleep(2) is False
     with shutdown.critical(max=1):
         pass
     with pytest.raises(TimeoutError):

@@ -96,7 +96,10 @@ class Shutdown:
         self._observed()
 
     async def sleep(self, seconds: float) -> bool:
-        """Sleep, but wake when the stop comes. True: slept through. False: the stop came.
+        """Sleep, but wake when the stop comes. Whether it has come, as `threading.Event.wait` says it.
+
+            while not await shutdown.sleep(60):
+                await look()
 
         Raises `InvalidPlan` for a negative, NaN or endless number of seconds.
         """
@@ -104,14 +107,14 @@ class Shutdown:
         node = self._own_node()
         if node is None:
             await asyncio.sleep(seconds)
-            return True
+            return False
         try:
             async with asyncio.timeout(seconds):
                 await node.wait()
         except TimeoutError:
-            return True
+            return False
         self._observed()
-        return False
+        return True
 
     def wait_sync(self, timeout: float | None = None) -> bool:
         """For threads: block until the stop comes or `timeout` seconds passed. Whether the stop has come.

@@ -108,5 +108,5 @@ async def supervise(
             len(failures),
             extra={"event": "service.restarted"},
         )
-        if not await shutdown.sleep(delay):
+        if await shutdown.sleep(delay):
             return

@@ -140,7 +140,7 @@ class Study:
             pass
         for word in re.findall(r"\S+\s*", self.report.summary if self.report else ""):
             yield {"text": word}
-            if not await current_shutdown().sleep(1 / WORDS_PER_SECOND):
+            if await current_shutdown().sleep(1 / WORDS_PER_SECOND):
                 return
 
     def _tell(self, done: int, of: int, latest: str = "") -> None:
