@@ -100,7 +100,7 @@ async def test_sleep_that_is_not_disturbed() -> None:
 
 
 async def test_all_who_wait_say_the_same() -> None:
-    """A task's `sleep` and a thread's `wait_sync` answer as `threading.Event.wait` does, before the stop and after it."""
+    """`sleep` in a task and `wait_sync` in a thread answer as `threading.Event.wait`, before the stop and after it."""
     standard = threading.Event()
     async with TaskManager() as manager:
 

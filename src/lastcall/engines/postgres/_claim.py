@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ...jobs._events import size_of, status_event
 from ...jobs._rows import Claimed, ClaimRequest, TaskLimits
 from ...jobs._state import JobStatus
-from ._clock import NOW
+from ._clock import NOW, NOW_AT_LAST
 from ._limits import Bucket, bucket, enqueue, take_tokens
 from ._log import Head, trim
 from ._store import Store
@@ -55,7 +55,7 @@ _CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS du
         AND ($10::bool OR NOT (SELECT suspects FROM moment))),
     best AS MATERIALIZED (SELECT * FROM found WHERE place <= room ORDER BY priority DESC, n LIMIT $7::int),
     taken AS (UPDATE lastcall.job SET status = 'running', attempt = attempt + 1, worker = $2, claim = $3::bigint,
-        started_at = (SELECT now FROM moment), last_seq = last_seq + (attempt > 0)::int,
+        started_at = {NOW_AT_LAST}, last_seq = last_seq + (attempt > 0)::int,
         log_bytes = log_bytes + CASE WHEN attempt > 0 THEN $12::bigint ELSE 0 END FROM best WHERE job.n = best.n
         RETURNING job.n, job.id, attempt, args, job.priority, failures, created_at, key, labels, options, parent_id,
         started_at, last_seq, log_bytes, log_max_bytes, log_max_age_seconds, best.queue, best.task, best.version),
@@ -85,8 +85,8 @@ _LEFT = f"""SELECT EXISTS (SELECT FROM lastcall.lane JOIN unnest($1::text[], $2:
     WHERE ($3::text[] IS NULL OR lane.queue = ANY($3::text[])) AND {_FIRST_OF_LANE})"""
 _LEFT_OTHERS = _LEFT.format(which="NOT suspect")
 _LEFT_SUSPECTS = _LEFT.format(which="suspect")
-_HOLDS = """SELECT count(*) > 0 AS anything, coalesce(bool_or(suspect), false) AS a_suspect FROM lastcall.job
-    WHERE worker = $1 AND status = 'running'"""
+_HOLDS = f"""SELECT count(*) > 0 AS anything, coalesce(bool_or(suspect), false) AS a_suspect, {NOW_AT_LAST} AS now
+    FROM lastcall.job WHERE worker = $2 AND status = 'running'"""
 _LOCK_WORKER = "SELECT 1 FROM lastcall.worker WHERE id = $1 FOR NO KEY UPDATE"
 
 _WHAT_IS_DUE = f"""SELECT {NOW} AS now,
@@ -188,9 +188,10 @@ async def claim_carefully(
     if await store.row(_LOCK_WORKER, request.worker_id) is None:
         nothing = call._replace(request=request._replace(limit=0))
         return await _take(store, nothing, _Terms({}, anyhow, beside_suspects=True))
+    holds = await store.row(_HOLDS, store.clock_now(), request.worker_id)
+    store.now = holds["now"]  # the transaction is as old as its wait for the locks
     limited = {task: await _room(store, task, limits, request.limit) for task, limits in tasks.items()}
     rooms = {**{task: one.room for task, one in limited.items()}, **dict.fromkeys(without, 0)}
-    holds = await store.row(_HOLDS, request.worker_id)
     terms = _Terms(rooms, anyhow, beside_suspects=True)
     idle = not holds["anything"]
     step = Step([], None)

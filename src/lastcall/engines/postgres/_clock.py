@@ -11,6 +11,10 @@ NOW = "coalesce($1::float8, extract(epoch FROM statement_timestamp())::float8)"
 # it is, and for `due_at <= NOW_ONCE` it goes through all jobs.
 NOW_ONCE = f"(SELECT {NOW})"
 
+# The same, once a statement comes to it: after what it has waited for. Jobs began before they were submitted, where
+# their claim had waited for a lock.
+NOW_AT_LAST = "(SELECT coalesce($1::float8, extract(epoch FROM clock_timestamp())::float8))"
+
 
 class Clock(Protocol):
     """Other clocks than the real ones, for tests."""

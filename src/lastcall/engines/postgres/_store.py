@@ -109,12 +109,17 @@ class Store:
         self.terms = terms
         self.again = again
         # The time of the transaction; between transactions that of a test's clock, or None: the server's own.
-        self.now: Any = None if terms.clock is None else terms.clock.wall()
+        self.now: Any = self.clock_now()
         self._texts = terms.texts
         self._wrap = wrap
         self.told: list[Entry] = []
         self._keys: set[str] = set()
         self._jobs: set[int] = set()
+
+    def clock_now(self) -> float | None:
+        """What a test's clock says; None: the server's own is to be asked."""
+        clock = self.terms.clock
+        return None if clock is None else clock.wall()
 
     async def begin(self) -> None:
         """Begin a transaction. All that happens in it happens at the same time."""
