@@ -223,3 +223,43 @@ async def test_what_ended_before_is_not_in_it() -> None:
         await asyncio.wait({manager.create_task(fails()), manager.create_task(asyncio.sleep(0))})
     assert manager.report is not None
     assert manager.report.clean and sum(manager.report.counts.values()) == 0
+
+
+@pytest.mark.loops("asyncio")
+async def test_a_report_is_read_back_from_its_json() -> None:
+    """What was written to a file is the same report again, also with members of a later version; anything else is
+    refused."""
+    report = await everything_at_once()
+    assert ShutdownReport.from_json(report.to_json()) == report
+    later = json.loads(report.to_json()) | {"mood": "good"}
+    later["tasks"][0] |= {"colour": "red"}
+    del later["late_births_refused"]
+    assert ShutdownReport.from_json(json.dumps(later).encode()) == report
+    for data in ("", "[]", "7", "null", '"text"', "{}", '{"name": "x"}'):
+        with pytest.raises(ValueError):
+            ShutdownReport.from_json(data)
+    for name, value in (("reason", "boredom"), ("tasks", [{}]), ("tasks", 7), ("counts", {"evaporated": 1})):
+        with pytest.raises(ValueError):
+            ShutdownReport.from_json(json.dumps({**later, name: value}))
+
+
+@pytest.mark.loops("asyncio")
+async def test_the_report_so_far_is_there_for_what_closes() -> None:
+    """A resource that closes reads how all work ended, and what closed before it. Outside of a shutdown there is none."""
+
+    async def guest() -> None:
+        await current_shutdown().wait()
+
+    seen: list[ShutdownReport | None] = []
+    async with TaskManager(plan=PLAN) as manager:
+        manager.create_task(guest(), name="guest")
+        manager.on_close(lambda: seen.append(manager.report_so_far), name="first")
+        manager.on_close(lambda: None, name="second")
+        assert manager.report_so_far is None
+        await asyncio.sleep(0)
+    [so_far] = seen
+    assert so_far is not None and manager.report is not None and manager.report_so_far is None
+    assert [phase.phase for phase in so_far.phases] == [Phase.DRAIN, Phase.CANCEL]
+    assert [one.name for one in so_far.resources] == ["second"]
+    assert so_far.tasks == manager.report.tasks and by_name(so_far) == {"guest": Outcome.STOPPED}
+    assert so_far.started_at == manager.report.started_at and so_far.seconds <= manager.report.seconds
