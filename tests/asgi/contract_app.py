@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from lastcall import ShutdownPlan, TaskManager
-from lastcall.asgi import Access, Lastcall
+from lastcall.asgi import Access, DurableStreams, Lastcall
 from lastcall.jobs import Context, Jobs
 from lastcall.streams import Streams
 
@@ -46,6 +46,10 @@ async def _lifespan() -> AsyncIterator[None]:
     for task in (analyse, fail, wait):
         await task.submit()
     await analyse.options(delay=3600).submit("later/")
+    for number in range(30, 60):
+        await (await streams.create(f"chat/{number}")).append_json({"user": "<b>Hello</b>"}, {"agent": "Hi"})
+    await streams.open("chat/30").close()
+    await streams.open("chat/31").fork("chat/31/again", after=1)
     async with jobs.worker(manager=manager, concurrency=2):
         yield
 
@@ -59,5 +63,8 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+streams = Streams()
+# So short that whoever tries everything does not wait.
+served = DurableStreams(streams, long_poll_seconds=0.2, sse_seconds=0.3)
 manager = TaskManager(name="contract", plan=ShutdownPlan(drain=1, cancel=1, close=2))
-app = Lastcall(_app, manager, jobs=jobs, streams=Streams(), allow=Access(redact=lambda shown: shown.value))
+app = Lastcall(_app, manager, jobs=jobs, streams=served, allow=Access(redact=lambda shown: shown.value))

@@ -81,8 +81,11 @@ def test_every_example_fits_its_schema(tmp_path: Path) -> None:
 @pytest.mark.loops("asyncio")
 async def test_real_answers_fit_their_schema(tmp_path: Path) -> None:
     """Every page that only looks, with jobs that have completed, failed and wait: its answer is what is told of it."""
-    service = Service(Jobs(url_of(tmp_path)))
+    jobs = Jobs(url_of(tmp_path))
+    service = Service(jobs, streams=jobs.streams)
     async with running(service.app):
+        await (await jobs.streams.create("talk", ttl_seconds=60)).append_json({"user": "Hello"}, [1], None)
+        await jobs.streams.open("talk").fork("talk/again", after=1)
         await service.add.submit(1)
         failed = await service.fail.submit()
         await service.wait.submit()
@@ -93,7 +96,7 @@ async def test_real_answers_fit_their_schema(tmp_path: Path) -> None:
                 continue
             tasks = (await get(service.app, "/lastcall/tasks")).json()["tasks"]
             id = tasks[0]["id"] if path.startswith("/tasks") else failed.id
-            answer = await get(service.app, "/lastcall" + path.replace("{id}", id))
+            answer = await get(service.app, "/lastcall" + path.replace("{id}", id).replace("{name}", "talk"))
             assert answer.status == 200, path
             content = item["get"]["responses"]["200"]["content"]["application/json"]
             schema_of(told, content["schema"]).validate(answer.json())

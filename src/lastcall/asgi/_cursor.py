@@ -11,7 +11,8 @@ import zlib
 
 from ..exceptions import BadCursor
 
-_LONGEST = 1000
+# The longest place is the name of a stream, 1024 bytes.
+_LONGEST = 1400
 
 
 class CursorGone(LookupError):

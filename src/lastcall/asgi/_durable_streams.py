@@ -43,6 +43,7 @@ from ._durable_words import (
     parse_fork,
     parse_offset,
     parse_producer,
+    path_of,
     query_of,
 )
 from ._types import Headers, Receive, Scope, Send, app_path, get_header, is_http1
@@ -52,7 +53,7 @@ SSE_SECONDS = 60.0
 
 _METHODS = ("PUT", "POST", "GET", "HEAD", "DELETE", "OPTIONS")
 _READING_METHODS = ("GET", "HEAD", "OPTIONS")
-_JOBS = "jobs/"
+JOBS = "jobs/"
 
 _REQUEST_HEADERS = (
     "content-type, authorization, if-none-match, stream-seq, stream-ttl, stream-expires-at, stream-closed,"
@@ -112,7 +113,7 @@ class DurableStreams:
         for name, seconds in (("long_poll_seconds", long_poll_seconds), ("sse_seconds", sse_seconds)):
             if not check_seconds(f"DurableStreams({name})", seconds):
                 raise InvalidPlan(f"DurableStreams({name}) must be above 0")
-        self._streams = streams
+        self.streams = streams
         self._origins = frozenset(origin.lower() for origin in origins)
         self._long_poll_seconds = long_poll_seconds
         self._sse_seconds = sse_seconds
@@ -185,7 +186,7 @@ class _Request:
         job_log: Callable[[str], Log] | None,
     ) -> None:
         self._face = face
-        self._streams = face._streams
+        self._streams = face.streams
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -202,7 +203,7 @@ class _Request:
 
     async def answer(self) -> None:
         name = check_name(self._name)
-        is_job = self._job_log is not None and name.startswith(_JOBS)
+        is_job = self._job_log is not None and name.startswith(JOBS)
         method = self._scope["method"]
         methods = _READING_METHODS if is_job or self._streams is None else _METHODS
         if method == "OPTIONS":
@@ -220,7 +221,7 @@ class _Request:
 
     def _source(self, is_job: bool) -> Source:
         if is_job and self._job_log is not None:
-            id = self._name.removeprefix(_JOBS)
+            id = self._name.removeprefix(JOBS)
             try:
                 return LogSource(self._name, self._job_log(id))
             except UnknownJob as error:
@@ -415,7 +416,8 @@ class _Request:
         if host is None:
             server = scope.get("server") or ("localhost", None)
             host = f"{server[0]}{'' if server[1] is None else f':{server[1]}'}".encode()
-        path = quote(f"{self._root}{self._base}{self._name}", safe="/:@!$&'()*+,;=-._~")
+        base = f"{self._root}{self._base}"
+        path = path_of(base, self._name) or f"{quote(base)}{self._name}"
         return f"{scope.get('scheme', 'http')}://".encode() + host + path.encode()
 
     # --- answering ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from ..streams._port import START, Fork, Position, Producer
 
@@ -42,6 +42,16 @@ def query_of(raw: bytes) -> dict[str, list[str]]:
         if len(query.get(name, ())) > 1:
             raise Malformed(f"{name} is given more than once")
     return query
+
+
+def path_of(base: str, name: str) -> str | None:
+    """The path of a stream below `base`, which ends with a slash; None if a client would take the name for a place."""
+    if name in (".", ".."):
+        return None
+    # Clients resolve such segments, and proxies join what an empty one parts.
+    is_one_word = any(segment in ("", ".", "..") for segment in name.split("/"))
+    marks = ":@!$&'()*+,;=-._~"
+    return quote(base, safe=f"/{marks}") + quote(name, safe=marks if is_one_word else f"/{marks}")
 
 
 def parse_offset(text: str | None) -> Position | None:

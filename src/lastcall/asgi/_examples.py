@@ -177,6 +177,31 @@ OVERVIEW = {
     "schedules": [{"name": "nightly", "last_tick": 1763949600.0}],
 }
 
+STREAM_PAGE = {
+    "items": [
+        {
+            "name": "chat/42",
+            "url": "/lastcall/streams/chat/42",
+            "content_type": "application/json",
+            "closed": False,
+            "entries": 12,
+            "first": 1,
+            "last": 12,
+            "bytes": 3400,
+            "next_offset": "0000000000000012_0000000000003400",
+            "created_at": 1764000000.0,
+            "updated_at": 1764000008.1,
+            "ttl_seconds": 3600,
+            "expires_at": 1764003608.1,
+            "forked_from": None,
+            "inherited": 0,
+        }
+    ],
+    "shown": 1,
+    "next": None,
+}
+MESSAGES = [{"user": "Hello"}, {"agent": "Hi"}]
+
 REPORT: dict[str, Any] = {
     "name": "lastcall",
     "reason": "shutdown",

@@ -32,11 +32,12 @@ from ._live import Feed
 from ._live_face import LiveFace
 from ._openapi import document
 from ._overview_face import OverviewFace
-from ._pages import Answer, Request, Route, Routes, Says, read_query
+from ._pages import Answer, Request, Route, Routes, Says, protocol_of, read_query
 from ._places import Places
 from ._problems import EXPECTED, problem, status_of
 from ._redact import Redactor
 from ._shutdowns_face import ShutdownsFace
+from ._streams_face import StreamsFace
 from ._tasks_face import TasksFace
 from ._types import ASGIApp, Headers, Message, Receive, Scope, Send, app_path, get_header, is_http1
 
@@ -121,6 +122,9 @@ class Face:
         if self.jobs is not None and overview is not None:
             shutdowns = ShutdownsFace(self.jobs, self._redactor)
             routes += [*overview.routes(), *shutdowns.routes(), *self.jobs.routes()]
+        if self._streams is not None:
+            seconds, jobs = self._retry_after_seconds, self.jobs
+            routes += StreamsFace(self._streams, self.prefix, seconds, jobs, self._places).routes()
         if self._metrics is not None:
             says = {200: Says("metrics for Prometheus", media=("text/plain",))}
             routes.append(Route("GET", "metrics", self._metrics_page, "Metrics.", says, checks_query=False))
@@ -132,16 +136,13 @@ class Face:
         for route in self.routes.all:
             words = ("x" if word.startswith("{") else word for word in route.path.split("/"))
             paths.append((route.method, f"{self.prefix}/{'/'.join(words)}"))
-        streams = [] if self._streams is None else [("PUT", f"{self.prefix}/streams/name")]
-        return [*paths, *streams, ("GET", self.prefix)]
+        return [*paths, ("GET", self.prefix)]
 
     def is_call(self, scope: Scope) -> bool:
         """Whether this is a request to one of our pages that may take its time: such a one is held in the drain."""
-        words = self._split(app_path(scope))
-        if words[:1] == ["streams"] and len(words) > 1:
-            return self._streams is not None
-        routes, _ = self.routes.find(words)
-        return scope["method"] in routes and routes[scope["method"]].takes_time(scope)
+        routes, _ = self.routes.find(self._split(app_path(scope)))
+        route = routes.get(scope["method"]) or protocol_of(routes)
+        return route is not None and route.takes_time(scope)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer the request if its path is one of ours; whether it was."""
@@ -203,7 +204,7 @@ class Face:
             "prefix": self.prefix,
             "read_only": self._access.read_only,
             "has_jobs": self.jobs is not None,
-            "has_streams": self._streams is not None,
+            "has_streams": self._streams is not None and self._streams.streams is not None,
             "has_metrics": self._metrics is not None,
         }
 
@@ -244,17 +245,18 @@ class _Guarded:
     async def _found(self, words: list[str]) -> Answer | ASGIApp:
         """The answer, or what gives it: all that can be refused is refused here."""
         face, scope = self._face, self._scope
-        streams = face._streams if words[:1] == ["streams"] and len(words) > 1 else None
+        routes, named = face.routes.find(words)
+        protocol = protocol_of(routes)
         # A browser asks without credentials what it may ask of a stream; it learns nothing but methods and headers.
-        asks_for_methods = streams is not None and scope["method"] == "OPTIONS"
+        asks_for_methods = protocol is not None and scope["method"] == "OPTIONS"
+        streams = None if protocol is None else face._streams
         refused = None if asks_for_methods else await self._shut_out() or self._forbidden(streams)
         if refused is not None:
             return refused
-        if streams is not None:
-            return self._streams_app(streams)
+        if protocol is not None:
+            return await protocol.page(Request(scope, self._receive, named, {}))
         if not words or words == [""] or (words[0] == "assets" and len(words) == 2):
             return self._dashboard()
-        routes, named = face.routes.find(words)
         if not routes:
             return problem(404, f"there is no page {app_path(scope)[:200]!r}")
         route = routes.get("GET" if scope["method"] == "HEAD" else scope["method"])
@@ -290,20 +292,6 @@ class _Guarded:
         if is_from_elsewhere(scope) and (streams is None or not streams.lets_in(origin)):
             return problem(403, "a page of another site must not change anything here")
         return None
-
-    def _streams_app(self, streams: DurableStreams) -> ASGIApp:
-        face = self._face
-        job_log = None if face.jobs is None else face.jobs.log
-
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            base, seconds = f"{face.prefix}/streams", face._retry_after_seconds
-            if b"live=" not in scope.get("query_string", b""):
-                await streams.answer(scope, receive, send, base, seconds, job_log)
-                return
-            with face._places.take(scope):
-                await streams.answer(scope, receive, send, base, seconds, job_log)
-
-        return answer
 
     def _dashboard(self) -> Answer | ASGIApp:
         if self._face._dashboard is None:

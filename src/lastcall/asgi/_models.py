@@ -354,6 +354,39 @@ class Overview(TypedDict):
     schedules: list[StoredSchedule]
 
 
+# --- streams --------------------------------------------------------------------------------------------
+
+
+class Stream(TypedDict):
+    """A free-standing stream. `url`: its path, for the Durable Streams protocol; null if no client can ask for it.
+    `entries`: how many can be read, from `first` to `last`. `bytes`: written so far. `expires_at`: if nobody uses it
+    until then. `inherited`: how many of its entries are those of `forked_from`."""
+
+    name: str
+    url: str | None
+    content_type: str
+    closed: bool
+    entries: int
+    first: int
+    last: int
+    bytes: int
+    next_offset: str
+    created_at: float
+    updated_at: float
+    ttl_seconds: int | None
+    expires_at: float | None
+    forked_from: str | None
+    inherited: int
+
+
+class StreamPage(TypedDict):
+    """By name. `next`: the cursor of the next page."""
+
+    items: list[Stream]
+    shown: int
+    next: str | None
+
+
 # --- shutdown -------------------------------------------------------------------------------------------
 
 

@@ -19,8 +19,8 @@ from ._schema import Schemas
 _ABOUT = """What this process does: tasks, durable jobs, workers, schedules, the shutdown.
 
 Every error is a problem document (RFC 9457). HEAD works wherever GET does. A request that changes something is refused
-when a page of another site makes it, and with the content types that a form can send. Streams are served below
-`/streams/` by the Durable Streams protocol, which has a specification of its own."""
+when a page of another site makes it, and with the content types that a form can send. Below `/streams/` it is the open
+Durable Streams protocol, which has a specification of its own: there bodies are of any type."""
 
 # What any page may answer: a parameter that there is none of, who are you, not you, not now.
 _ALWAYS = (400, 401, 403, 503)
@@ -30,6 +30,7 @@ _WHY = {
     401: "the app asks who you are",
     403: "not let in; or nothing can be changed here; or a page of another site asks",
     404: "there is no such thing",
+    405: "this is the log of a job, which its job writes",
     408: "the body has not come in time",
     409: "its state, or a key that is taken, forbids it",
     410: "what the cursor points at is not kept any more",
@@ -37,6 +38,7 @@ _WHY = {
     415: "a content type that a form can send",
     422: "it is understood, and cannot be done",
     429: "too many streams are read already",
+    507: "there is no room for it in memory",
     503: "the process has not started, shuts down, or its store is away",
 }
 
@@ -58,16 +60,23 @@ def document(routes: Iterable[Route], prefix: str, version: str) -> dict[str, An
 
 
 def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
-    refuses = sorted({*_ALWAYS, *route.refuses, *(() if route.method == "GET" else (415,))})
+    refuses = sorted(
+        {*_ALWAYS, *route.refuses, *(() if route.method == "GET" or route.is_protocol else (415,))}
+    )
     answers = {str(status): _answer(says, schemas) for status, says in route.says.items()}
-    answers |= {str(status): _problem(status) for status in refuses if str(status) not in answers}
+    answers |= {
+        str(status): _problem(status, route.refusal_headers.get(status, {}))
+        for status in refuses
+        if str(status) not in answers
+    }
     words = re.findall(r"{(\w+)}", route.path)
+    known = {word.name: word for word in route.words}
     found: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.about,
         "tags": [route.path.partition("/")[0]],
         "parameters": [
-            *(_path_parameter(word) for word in words),
+            *(_path_parameter(known.get(word, Param(word, ""))) for word in words),
             *(_parameter("query", param) for param in route.query),
             *(_parameter("header", param) for param in route.headers),
         ],
@@ -78,6 +87,8 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         if route.body_example is not None:
             content["example"] = route.body_example
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
+    elif route.body_media:
+        found["requestBody"] = {"required": False, "content": {media: {} for media in route.body_media}}
     return found
 
 
@@ -101,7 +112,7 @@ def _answer(says: Says, schemas: Schemas) -> dict[str, Any]:
     return {**found, "content": content}
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
     example = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -111,7 +122,9 @@ def _problem(status: int) -> dict[str, Any]:
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
     found: dict[str, Any] = {"description": _WHY[status], "content": {PROBLEM.decode(): content}}
     if status in (429, 503):
-        found["headers"] = _headers({"Retry-After": "seconds until it may be worth asking again"})
+        headers = {"Retry-After": "seconds until it may be worth asking again", **headers}
+    if headers:
+        found["headers"] = _headers(headers)
     return found
 
 
@@ -119,9 +132,8 @@ def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
     return {name: {"description": about, "schema": {"type": "string"}} for name, about in headers.items()}
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1}
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+def _path_parameter(word: Param) -> dict[str, Any]:
+    return {**_parameter("path", word), "required": True}
 
 
 def _parameter(place: str, param: Param) -> dict[str, Any]:
@@ -136,7 +148,9 @@ def _parameter(place: str, param: Param) -> dict[str, Any]:
         schema = dict(param.other)
     if param.many:
         schema = {"type": "array", "items": schema}
-    found = {"name": param.name, "in": place, "description": param.about, "schema": schema}
+    found: dict[str, Any] = {"name": param.name, "in": place, "schema": schema}
+    if param.about:
+        found["description"] = param.about
     if param.example is not None:
         found["example"] = param.example
     return found

@@ -93,9 +93,12 @@ def _never(scope: Scope) -> bool:
 class Route(NamedTuple):
     """One method of one path below the prefix, whose open words stand in braces.
 
-    `says`: its good answers by status; `refuses`: the statuses of its problems, besides those that every page has.
+    `says`: its good answers by status; `refuses`: the statuses of its problems, besides those that every page has, and
+    `refusal_headers` what their headers tell.
     `body`: the model of what it takes. `takes_time`: whether a request is a call to be held, and refused in the drain.
-    `checks_query` False: the page reads the query by itself.
+    `checks_query` False: the page reads the query by itself. `is_protocol`: the page speaks a protocol of its own: its
+    last open word is all the rest of the path, and it says itself which methods, queries and bodies there are.
+    `body_media`: the types of its body, which need not be there. `words`: what is known of the path's open words.
     """
 
     method: str
@@ -110,6 +113,10 @@ class Route(NamedTuple):
     takes_time: Callable[[Scope], bool] = _never
     headers: tuple[Param, ...] = ()
     checks_query: bool = True
+    is_protocol: bool = False
+    body_media: tuple[str, ...] = ()
+    refusal_headers: Mapping[int, Mapping[str, str]] = {}
+    words: tuple[Param, ...] = ()
 
 
 class Routes:
@@ -124,11 +131,19 @@ class Routes:
     def find(self, words: list[str]) -> tuple[Mapping[str, Route], Mapping[str, str]]:
         """The routes of a path by method, and its open words; no routes if there is no such path."""
         for pattern, routes in self._paths.items():
-            if len(pattern) == len(words) and all(map(_fits, pattern, words)):
-                named = zip(pattern, words, strict=True)
+            given = words
+            if len(words) > len(pattern) and protocol_of(routes):
+                given = [*words[: len(pattern) - 1], "/".join(words[len(pattern) - 1 :])]
+            if len(pattern) == len(given) and all(map(_fits, pattern, given)):
+                named = zip(pattern, given, strict=True)
                 # A server has decoded the path once; what is quoted still is an id with a slash in it.
                 return routes, {part[1:-1]: unquote(word) for part, word in named if part.startswith("{")}
         return {}, {}
+
+
+def protocol_of(routes: Mapping[str, Route]) -> Route | None:
+    """One of them, if these are the routes of a protocol."""
+    return next((route for route in routes.values() if route.is_protocol), None)
 
 
 def _fits(part: str, word: str) -> bool:
