@@ -438,6 +438,8 @@ async def test_a_list_leaves_out_results_and_tracebacks(tmp_path: Path) -> None:
         [listed] = (await look(service.app, "jobs"))["jobs"]
         assert listed["error"] == {"type": "ValueError", "message": "no such folder"}
         assert "result" not in listed and listed["args"] == {}
+        [short] = (await look(service.app, "jobs", "args=no"))["jobs"]
+        assert "args" not in short and short["id"] == listed["id"]
         assert "Traceback" in (await look(service.app, f"jobs/{failed.id}"))["error"]["traceback"]
 
 

@@ -65,6 +65,7 @@ _FILTERS = (
         other={"pattern": "^[^:]+:"},
     ),
     Param("parent", "only the children of this job", example=examples.ID),
+    Param("args", "no: without the arguments, which may be long", ("yes", "no")),
     Param("limit", f"how many; {_LIMIT} if it is not given", least=1, most=_MAX_LIMIT, example=20),
     Param("cursor", "the `next` of the page before"),
 )
@@ -307,14 +308,14 @@ class JobsFace:
                 raise CursorGone(
                     f"the job {before} of the cursor is not kept any more; begin at the first page"
                 ) from None
-        page = self._page(infos, limit)
+        page = self._page(infos, limit, with_args=request.one("args") != "no")
         return Answer(200, page, request.next_link(page["next"]))
 
-    def _page(self, infos: list[JobInfo], limit: int) -> dict[str, Any]:
+    def _page(self, infos: list[JobInfo], limit: int, *, with_args: bool) -> dict[str, Any]:
         """One page, of jobs that were asked for with one more than `limit`: so `next` is certain."""
         page = infos[:limit]
         return {
-            "jobs": [self._redactor.job(list_job(info)) for info in page],
+            "jobs": [self._redactor.job(list_job(info, with_args=with_args)) for info in page],
             "shown": len(page),
             "next": make_cursor("jobs", page[-1].id) if len(infos) > limit else None,
         }

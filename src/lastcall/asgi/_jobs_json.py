@@ -20,10 +20,12 @@ def show_job(info: JobInfo) -> dict[str, Any]:
     return info.to_json()
 
 
-def list_job(info: JobInfo) -> dict[str, Any]:
+def list_job(info: JobInfo, *, with_args: bool = True) -> dict[str, Any]:
     """A job in a list: without its result and its traceback, which a page of fifty must not multiply."""
     shown = show_job(info)
     del shown["result"]
+    if not with_args:
+        del shown["args"]
     if info.error is not None:
         shown["error"] = {name: text for name, text in info.error.items() if name != "traceback"}
     return shown

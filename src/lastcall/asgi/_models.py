@@ -119,7 +119,7 @@ class JobError(TypedDict):
 
 
 class ListedJob(TypedDict):
-    """A durable job in a list: without its result and its traceback."""
+    """A durable job in a list: without its result and its traceback; its arguments unless they were not wanted."""
 
     id: str
     task: str
@@ -130,7 +130,7 @@ class ListedJob(TypedDict):
     attempt: int
     failures: int
     lost: int
-    args: Any
+    args: NotRequired[Any]
     error: JobError | None
     progress: Any
     key: str | None

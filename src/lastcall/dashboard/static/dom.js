@@ -94,7 +94,7 @@ export const jobOf = name => OF_JOB.exec(name)?.[2] ?? null;
 /** The name of a task; of a job's id the end is enough. */
 export function named(name) {
   const [, task, id] = OF_JOB.exec(name) ?? [null, name, null];
-  return [task, id && h("span", {class: "mono soft"}, ` ${id.slice(-8)}`)];
+  return [h("bdi", null, task), id && h("span", {class: "mono soft"}, ` ${id.slice(-8)}`)];
 }
 
 /** A status in words and a mark of its own shape, so that colour is never the only sign. */

@@ -140,7 +140,7 @@ function text([name]) {
   const node = panel(name, pre);
   node.querySelector("header").append(copy);
   node.show = ([, said]) => {
-    if (node.json !== (node.json = JSON.stringify(said))) say(pre, pretty(said));
+    if (node.shown !== (node.shown = said)) say(pre, pretty(said));
   };
   return node;
 }

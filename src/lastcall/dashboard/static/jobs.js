@@ -70,6 +70,7 @@ export function jobs(params, go) {
     const query = new URLSearchParams([...params].filter(([name]) => FILTERS.includes(name)));
     for (const status of chosen) query.append("status", status);
     query.set("limit", PAGE);
+    query.set("args", "no");
     if (cursors.at(-1)) query.set("cursor", cursors.at(-1));
     try {
       const told = await ask(`jobs?${query}`, mine.signal);

@@ -128,10 +128,14 @@ class Refused extends Error {
   }
 }
 
+// The last answer that had a tag: a job that has not changed, with a result of megabytes perhaps, is not sent again.
+let tagged = {};
+
 async function call(method, path, body, signal) {
   let response;
   try {
     const headers = body === undefined ? {} : {"Content-Type": "application/json"};
+    if (method === "GET" && tagged.path === path) headers["If-None-Match"] = tagged.tag;
     response = await fetch(path, {method, body, signal, headers, cache: "no-store"});
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -139,7 +143,9 @@ async function call(method, path, body, signal) {
     const closing = live.link === "live" && live.shutdown && live.shutdown.state !== "open";
     throw new Refused(0, `${closing ? "The process is on its way out, and its server takes no new connections." : "The server cannot be reached."}${doubt}`);
   }
+  if (response.status === 304) return tagged.content;
   const content = await response.json().catch(() => ({}));
+  if (response.ok && response.headers.has("ETag")) tagged = {path, tag: response.headers.get("ETag"), content};
   if (!response.ok) throw new Refused(response.status, content.detail ?? `the server answered ${response.status}`);
   return content;
 }

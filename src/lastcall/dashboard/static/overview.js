@@ -89,7 +89,7 @@ function figureRow() {
 function queuePanel() {
   const body = h("tbody");
   const none = empty("Nothing was submitted yet", "A job appears here with its first submission:", h("pre", null, 'await task.submit(…)'));
-  const grid = table([["Queue"], ["", "bar"], ["Running", "n"], ["Waiting", "n"], ["Failed", "n"]], body);
+  const grid = table([["Queue"], [h("span", {class: "hidden"}, "Shares"), "bar"], ["Running", "n"], ["Waiting", "n"], ["Failed", "n"]], body);
   const node = panel("Queues", grid, none);
   const make = ([name]) => {
     const parts = ["running", "queued", "failed"].map(kind => h("i", {class: kind}));
@@ -162,7 +162,7 @@ function failurePanel() {
     known = count;
     askedAt = Date.now();
     // In a drain a server may take no new connections: what was there stays, and it is asked again.
-    const told = count ? await ask("jobs?status=failed&limit=5").catch(() => null) : {jobs: []};
+    const told = count ? await ask("jobs?status=failed&limit=5&args=no").catch(() => null) : {jobs: []};
     if (told) list(body, told.jobs, job => job.id, make);
     else known = null;
   };

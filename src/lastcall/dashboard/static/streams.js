@@ -87,7 +87,7 @@ function streamRow({name}) {
 
 export function stream(name) {
   const state = mark(""), facts = h("dl", {class: "facts"}), gone = h("p", {class: "warning", role: "status"}), said = h("p", {class: "soft"});
-  const tape = new Tape(), texts = tapePanel("Content", true), all = h("button", {type: "button", hidden: true, onclick() { follow("-1"); }}, "Read it from the beginning");
+  const tape = new Tape(), texts = tapePanel("Content", "live", "content"), all = h("button", {type: "button", hidden: true, onclick() { follow("-1"); }}, "Read it from the beginning");
   const el = h("div", null, h("p", {class: "crumb"}, h("a", {href: "#/streams", "data-back": ""}, "Streams")),
     h("div", {class: "title"}, h("h1", {tabindex: -1}, name), state), gone,
     h("div", {class: "job"}, h("div", {class: "aside"}, panel("Stream", facts)), h("div", {class: "body"}, h("div", {class: "along"}, said, all), texts)));

@@ -32,9 +32,10 @@ export class Tape {
   }
 }
 
-export function tapePanel(title, mono = false) {
+/** `open`: what is said while it may still grow. */
+export function tapePanel(title, open = "being written", kind = "stream") {
   const text = document.createTextNode("");
-  const pre = h("pre", {class: mono ? null : "stream", tabindex: 0, "aria-label": title}, text);
+  const pre = h("pre", {class: kind, tabindex: 0, role: "group", "aria-label": title}, text);
   const node = panel(title, pre);
   node.classList.add("streamed");
   node.show = tape => {
@@ -45,7 +46,7 @@ export function tapePanel(title, mono = false) {
     tape.fresh = "";
     tape.redraw = false;
     node.dataset.open = !tape.done;
-    say(node.note, tape.done ? "" : "being written");
+    say(node.note, tape.done ? "" : open);
     if (atEnd) pre.scrollTop = pre.scrollHeight;
   };
   return node;

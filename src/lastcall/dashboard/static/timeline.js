@@ -13,7 +13,7 @@ export function timeline() {
     return tick;
   });
   const axis = h("div", {class: "ticks", "aria-hidden": "true"}, h("div", null, ticks));
-  const rows = h("ol", {class: "lanes"}), none = empty("Not begun", "Attempts and steps appear here on one time axis.");
+  const rows = h("ol", {class: "lanes", tabindex: 0, "aria-label": "Attempts and steps"}), none = empty("Not begun", "Attempts and steps appear here on one time axis.");
   const node = panel("Timeline", axis, rows, none);
 
   node.show = (job, now) => {
