@@ -6,10 +6,13 @@ from collections.abc import Callable
 import pytest
 
 from lastcall.exceptions import EngineUnavailable
+from lastcall.jobs._pruner import Pruner, pace
+from lastcall.jobs._rows import AttemptEnd, ClaimRequest, Completed, JobQuery, NewJob, WorkerRow
 from lastcall.jobs._service import Service
 from lastcall.testing import VirtualClock
+from tests.engines.model import ModelEngine, ModelStore
 from tests.jobs.conftest import Store
-from tests.jobs.running import eventually, set_within
+from tests.jobs.running import Faulty, eventually, set_within
 
 
 class Counting(Service):
@@ -154,6 +157,54 @@ async def test_a_bug_in_a_round_does_not_end_a_service(caplog: pytest.LogCapture
     await eventually(lambda: service.rounds == 2)
     await service.stop()
     assert "the counting service failed, and goes on" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.loops("virtual")
+async def test_the_pruner_goes_on_until_nothing_is_due() -> None:
+    """More jobs end each second than any fixed pace would delete: it goes on at once, as long as batches come back
+    full, until nothing is due; and then it rests."""
+    clock = VirtualClock()
+    engine = ModelEngine(clock, ModelStore())
+    await engine.open()
+    await engine.join(WorkerRow("w", "host", 1, None, None, None, 1e9, 10, None))
+    await engine.submit([NewJob(str(n), "work", "[]") for n in range(1000)])
+    claimed = await engine.claim(ClaimRequest("w", 1000, {("work", ""): None}))
+    await engine.finish([AttemptEnd(job.id, job.attempt, Completed("1")) for job in claimed.jobs])
+    await engine.submit([NewJob("young", "work", "[]")])
+    clock.advance(30 * 86_400)
+    asked: list[int] = []
+
+    class Counting(Faulty):
+        async def prune(self, limit: int) -> int:
+            asked.append(limit)
+            return await engine.prune(limit)
+
+    loop = asyncio.get_running_loop()
+    pruner, began = Pruner(Counting(engine)), loop.time()  # type: ignore[arg-type]
+    pruner.start()
+    while len(await engine.find(JobQuery(limit=10))) > 1:
+        await asyncio.sleep(0)
+    # Not a second has passed by the loop's clock, which moves when somebody waits for a timer.
+    assert loop.time() == began
+    await eventually(lambda: loop.time() > began)
+    assert sum(asked[:-1]) <= 1000 < sum(asked) and max(asked) <= 2000
+    rounds = len(asked)
+    await asyncio.sleep(20)
+    assert len(asked) == rounds
+    await pruner.stop()
+    await engine.close()
+
+
+def test_the_pace_of_the_pruner() -> None:
+    """Half of the time is left to others; a batch grows while it is quick, shrinks when others wait behind it, and is
+    never so small that it could not keep up."""
+    assert pace(200, 199, 0.01) == (200, 30.0)
+    assert pace(200, 200, 0.01) == (400, 0.01)
+    assert pace(1500, 1500, 0.02) == (2000, 0.02)
+    assert pace(2000, 2000, 0.5) == (1000, 0.5)
+    assert pace(200, 200, 5.0) == (200, 5.0)
+    assert pace(2000, 1999, 0.5) == (200, 30.0)
+    assert pace(200, 200, 3600.0) == (200, 30.0)
 
 
 async def test_ended_jobs_are_kept_as_long_as_they_say(store: Store) -> None:

@@ -64,6 +64,8 @@ _CLOSE_SECONDS = 30.0
 # A pruning looks at so many jobs, so many at a time.
 _PRUNE_SLICE = 2_000
 _PRUNE_SLICES = 25
+# So many calls go through the whole file, however large it is, if nothing is to be deleted.
+_PRUNE_CALLS = 10
 
 # The order within one commit: what is new, what was done, how it ended, everything else, and last who takes what.
 _SUBMIT = Verb(0, submit)
@@ -124,6 +126,7 @@ class SqliteEngine:
         self._reader: Reader | None = None
         self._opening: asyncio.Task[None] | None = None
         self._prune_after = 0
+        self._prune_passed = self._prune_slices = 0  # in this passage through the file, and in the one before
         self._outage = Outage()
         self.streams = SqliteStreams(self._write, self._read, self.listen, self._clock)
 
@@ -314,7 +317,8 @@ class SqliteEngine:
     async def prune(self, limit: int) -> int:
         """Looks at a part of the file in each call, and goes on there in the next one."""
         deleted = 0
-        for _ in range(_PRUNE_SLICES):
+        # Of a large file as much more, or it would grow faster than anybody looks through it.
+        for _ in range(max(_PRUNE_SLICES, self._prune_slices // _PRUNE_CALLS)):
             after = self._prune_after
             found, self._prune_after = await self._read(
                 _reads.expired, after, _PRUNE_SLICE, self._clock.wall()
@@ -323,7 +327,10 @@ class SqliteEngine:
                 deleted += await self._write(_PRUNE, Prune(found, limit - deleted))
             if deleted >= limit:
                 self._prune_after = after  # the rest of this slice is for the next call
-            if deleted >= limit or self._prune_after == 0:
+                break
+            self._prune_passed += 1
+            if self._prune_after == 0:
+                self._prune_slices, self._prune_passed = self._prune_passed, 0
                 break
         await self.streams.sweep(limit)
         return deleted
