@@ -32,19 +32,23 @@ def word(name: str) -> asyncio.Event:
     return words.setdefault(name, asyncio.Event())
 
 
-async def read_file(name: str, seconds: float) -> int:
+async def read_file(name: str, seconds: float, wait: str) -> int:
     await asyncio.sleep(seconds)
+    if wait:
+        await word(wait).wait()
     return len(name) * 1000
 
 
 @jobs.task(queue="reports", retries=1)
-async def analyse(ctx: Context, folder: str, files: int = 6, seconds: float = 0.05) -> dict[str, int]:
-    """A job of several steps, of which one takes longer."""
+async def analyse(
+    ctx: Context, folder: str, files: int = 6, seconds: float = 0.05, wait: str = ""
+) -> dict[str, int]:
+    """A job of several steps, of which one takes longer; they may wait until they are given the word."""
     found = {}
     for number in range(files):
         name = f"{folder}chapter-{number + 1}.md"
         pause = seconds * (3 if number == 2 else 1)
-        found[name] = await ctx.step(read_file, name, pause, name=f"read {name}")
+        found[name] = await ctx.step(read_file, name, pause, wait, name=f"read {name}")
         await ctx.progress(number + 1, files, "files read")
     return found
 

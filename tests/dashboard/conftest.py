@@ -27,13 +27,14 @@ class Bar:
         self.program = program
         self.url = f"http://127.0.0.1:{port}/lastcall/"
 
-    def ask(self, method: str, path: str, body: object = None) -> Any:
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """What it answers, as JSON; None if that is nothing."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
         try:
             text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return json.loads(answer.read())
+            connection.request(method, path, text, {"Content-Type": "application/json", **headers})
+            answer = connection.getresponse().read()
+            return json.loads(answer) if answer else None
         finally:
             connection.close()
 

@@ -172,8 +172,8 @@ def test_text_becomes_text(name: str) -> None:
 
 def test_it_stays_small() -> None:
     """No framework, no build: what is shipped is what somebody can read. On the wire it is compressed."""
-    assert sum(map(len, SOURCES.values())) < 112_000
-    assert sum(len(gzip.compress(text.encode())) for text in SOURCES.values()) < 41_000
+    assert sum(map(len, SOURCES.values())) < 115_000
+    assert sum(len(gzip.compress(text.encode())) for text in SOURCES.values()) < 43_000
 
 
 # --- colours ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The dashboard in a real browser, clicked through as people do."""
 
+import json
 from urllib.parse import quote
 
 import pytest
@@ -169,11 +170,50 @@ def test_by_keyboard_alone(bar: Bar, visitor: Visitor) -> None:
     visitor.until("location.hash === '#/jobs?key=keys-1'")
 
 
+def test_a_step_that_runs_is_on_the_axis(bar: Bar, visitor: Visitor) -> None:
+    """A step of which nothing is written before its end: its bar has its name, and grows; at last it has an end."""
+    id = bar.order("analyse", folder="slow/", files=2, seconds=0.0, wait="slow")
+    visitor.visit(f"{bar.url}#/jobs/{id}")
+    bar_of = "[...document.querySelectorAll('.lanes .step')].find(one => one.innerText.includes('chapter-1'))"
+    visitor.until(f"{bar_of}.querySelector('i').dataset.status === 'running'")
+    age = f"parseFloat({bar_of}.querySelector('.n').innerText)"
+    visitor.until(f"{age} >= 1")
+    bar.say("slow")
+    visitor.until(f"{bar_of}.querySelector('i').dataset.status === 'completed'")
+    visitor.until("document.querySelectorAll('.lanes .step i[data-status=completed]').length === 2")
+
+
+def test_streams_that_stand_alone(bar: Bar, visitor: Visitor) -> None:
+    """
+    1. Somebody looks for a stream by the beginning of its name, and opens it.
+    2. While they look on, it is written to, and closed.
+    Result: its content is on the page, to the letter and in order, as it comes; then it says that it is closed.
+    """
+    bar.ask("PUT", "/lastcall/streams/chat/%3Cb%3E%201", [{"text": "What is on tap?"}])
+    bar.ask("PUT", "/lastcall/streams/other", [])
+    visitor.visit(bar.url)
+    visitor.click("Streams", within="header")
+    visitor.until(f"{ROWS} === 2")
+    visitor.click_at("#search")
+    visitor.type("chat/")
+    visitor.press("Enter")
+    visitor.until(f"{ROWS} === 1")
+    visitor.click("chat/<b> 1", within="tbody")
+    visitor.see('{"text":"What is on tap?"}')
+    bar.ask("POST", "/lastcall/streams/chat/%3Cb%3E%201", [{"text": SHORT}, 2])
+    visitor.until(f"document.querySelector('pre').innerText.endsWith({json.dumps(LINES)})")
+    bar.ask("POST", "/lastcall/streams/chat/%3Cb%3E%201", [3], **{"Stream-Closed": "true"})
+    visitor.until("document.querySelector('.title .mark').dataset.status === 'closed'")
+    visitor.until("document.querySelector('pre').innerText.trim().endsWith('3')")
+    assert visitor.value("window.hit ?? 'nothing ran'") == "nothing ran"
+
+
 HOSTILE = (
     '<img src=x onerror="window.hit=1"><script>window.hit=2</script></pre></textarea>'
     "<svg onload=window.hit=3>'`${window.hit=4} javascript:alert(1)"
 )
 SHORT = "<img src=x onerror=window.hit=5>"
+LINES = f'{{"text":"{SHORT}"}}\n2\n'
 
 
 def test_hostile_words_stay_words(bar: Bar, visitor: Visitor) -> None:
@@ -217,7 +257,16 @@ def test_a_phone_has_nothing_beside_its_screen(width: int, bar: Bar, visitor: Vi
     bar.order("invoice", customer="x" * 300)
     id = bar.order("analyse", folder="a-very-long-folder-name-without-any-space/" * 3, files=3)
     visitor.screen(width, 844)
-    for place in ("", "#/jobs", f"#/jobs/{id}", "#/tasks", "#/shutdown"):
+    bar.ask("PUT", f"/lastcall/streams/{'x' * 300}", [])
+    for place in (
+        "",
+        "#/jobs",
+        f"#/jobs/{id}",
+        "#/tasks",
+        "#/streams",
+        f"#/streams/{'x' * 300}",
+        "#/shutdown",
+    ):
         visitor.visit(bar.url + place, "document.querySelector('main .panel')")
         if "jobs/" in place:
             visitor.until("document.querySelectorAll('.lanes .step').length === 3")

@@ -67,6 +67,17 @@ export function list(parent, items, key, make) {
   }
 }
 
+/** What is known of one thing: `show([[name, words, {href, mono}]])`; where there are no words, there is no row. */
+export function factList() {
+  const node = h("dl", {class: "facts"});
+  const make = ([name,, kind]) => {
+    const words = kind?.href ? h("a", {href: kind.href}) : h("span");
+    return Object.assign(h("div", null, h("dt", null, name), h("dd", {class: kind?.mono && "mono"}, words)), {show: ([, said]) => say(words, said)});
+  };
+  node.show = rows => list(node, rows.filter(([, words]) => words), ([name]) => name, make);
+  return node;
+}
+
 /** A panel: a section with its heading, perhaps a note beside it, and what it holds. */
 export function panel(title, ...children) {
   const note = h("span", {class: "note"});

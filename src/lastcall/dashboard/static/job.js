@@ -1,6 +1,6 @@
 // #/jobs/ID : one job, with everything that is known of it, as it happens.
 
-import {attr, h, list, mark, panel, place, say} from "./dom.js";
+import {attr, factList, h, list, mark, panel, place, say} from "./dom.js";
 import {command, notice, value} from "./dialog.js";
 import {jobLog} from "./log.js";
 import {ask, live, now, readOnly} from "./live.js";
@@ -11,7 +11,7 @@ const FINAL = new Set(["completed", "failed", "cancelled"]);
 
 export function job(id, go) {
   const heading = h("h1", {tabindex: -1}, "Job"), status = mark(""), tools = h("div", {class: "tools"});
-  const facts = h("dl", {class: "facts"}), about = panel("Job", facts), gone = h("p", {class: "warning", role: "status"});
+  const facts = factList(), about = panel("Job", facts), gone = h("p", {class: "warning", role: "status"});
   const done = h("i"), progress = h("div", {class: "progress", role: "progressbar", "aria-label": "Progress"}, h("span", {class: "done"}, done)), said = h("span", {class: "soft"});
   const lanes = timeline(), values = h("div"), errors = h("div");
   const log = jobLog(id, (type, data) => {
@@ -32,6 +32,7 @@ export function job(id, go) {
       if (!FINAL.has(told.status)) log.resume(); // it may have been tried again after its log had ended
       draw();
     } catch (error) {
+      if (error.status === undefined) throw error; // a fault of this page
       if (error.status === 404 || error.status === 400) missing(error.message);
       else if (!told) say(later, error.message);
     } finally {
@@ -53,7 +54,7 @@ export function job(id, go) {
     document.title = `${told.task} · ${told.status}`;
     status.show(told.status);
     offer();
-    list(facts, factsOf(told), ([name]) => name, fact);
+    facts.show(factsOf(told));
     const {share, words} = howFar(told.progress);
     const final = FINAL.has(told.status);
     progress.hidden = share === null || final;
@@ -124,14 +125,7 @@ function factsOf(told) {
     ["Ended", told.ended_at && clock(told.ended_at)],
     ["Took", told.started_at && told.ended_at && span(told.ended_at - told.started_at)],
     ["Worker", told.worker_id, {mono: true}],
-  ].filter(([, words]) => words);
-}
-
-function fact([name,, kind]) {
-  const words = kind?.href ? h("a", {href: kind.href}) : h("span");
-  const node = h("div", null, h("dt", null, name), h("dd", {class: kind?.mono && "mono"}, words));
-  node.show = ([, said]) => say(words, said);
-  return node;
+  ];
 }
 
 function text([name]) {

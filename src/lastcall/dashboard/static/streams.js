@@ -1,6 +1,6 @@
 // #/streams : the free-standing streams, by name; #/streams/NAME : one of them, with what is written as it comes.
 
-import {empty, h, list, mark, panel, say, table} from "./dom.js";
+import {empty, factList, h, list, mark, panel, say, table} from "./dom.js";
 import {Feed} from "./feed.js";
 import {ask, live, now} from "./live.js";
 import {Tape, tapePanel} from "./tape.js";
@@ -86,7 +86,7 @@ function streamRow({name}) {
 }
 
 export function stream(name) {
-  const state = mark(""), facts = h("dl", {class: "facts"}), gone = h("p", {class: "warning", role: "status"}), said = h("p", {class: "soft"});
+  const state = mark(""), facts = factList(), gone = h("p", {class: "warning", role: "status"}), said = h("p", {class: "soft"});
   const tape = new Tape(), texts = tapePanel("Content", "live", "content"), all = h("button", {type: "button", hidden: true, onclick() { follow("-1"); }}, "Read it from the beginning");
   const el = h("div", null, h("p", {class: "crumb"}, h("a", {href: "#/streams", "data-back": ""}, "Streams")),
     h("div", {class: "title"}, h("h1", {tabindex: -1}, name), state), gone,
@@ -107,7 +107,10 @@ export function stream(name) {
           const told = JSON.parse(text);
           offset = told.streamNextOffset;
           tape.done = Boolean(told.streamClosed);
-          if (tape.done) feed.close();
+          if (tape.done) {
+            state.show("closed");
+            feed.close();
+          }
         } else take(text);
       },
       lost() {},
@@ -138,6 +141,7 @@ export function stream(name) {
       draw(told);
       if (!feed && told.url) follow(told.bytes > READ_WHOLE ? "now" : "-1");
     } catch (error) {
+      if (error.status === undefined) throw error; // a fault of this page
       if (error.status === 404 || error.status === 422) {
         feed?.close();
         say(gone, error.message);
@@ -153,15 +157,13 @@ export function stream(name) {
     state.show(told.closed ? "closed" : "open");
     say(said, !told.url ? "Its name cannot be reached by a URL; its content is not shown here."
       : offset !== "-1" && !all.hidden ? `What was written before this page was opened (${bytes(told.bytes)} in all) is not shown.` : "");
-    list(facts, [
+    facts.show([
       ["Type", told.content_type], ["Entries", `${number(told.entries)}${told.first > 1 ? `, from ${number(told.first)} on` : ""}`], ["Written", bytes(told.bytes)],
       ["Created", `${clock(told.created_at)}, ${ago(now() - told.created_at)}`], ["Last written", `${clock(told.updated_at)}, ${ago(now() - told.updated_at)}`],
       ["Goes", told.expires_at && `in ${rough(Math.max(0, told.expires_at - now()))}, if nobody uses it`],
-      ["Fork of", told.forked_from && `${told.forked_from}, ${plural(told.inherited, "entry").replace("entrys", "entries")} of it`], ["Next offset", told.next_offset],
-    ].filter(([, words]) => words), ([label]) => label, ([label]) => {
-      const words = h("dd");
-      return Object.assign(h("div", null, h("dt", null, label), words), {show: ([, text]) => say(words, text)});
-    });
+      ["Fork of", told.forked_from, {href: pageOf(told.forked_from ?? "")}], ["Of the fork", told.forked_from && plural(told.inherited, "first entry").replace("entrys", "entries")],
+      ["Next offset", told.next_offset, {mono: true}],
+    ]);
   }
 
   return {el, title: name, leave: () => feed?.close(), show() {

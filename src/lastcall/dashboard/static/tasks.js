@@ -1,7 +1,7 @@
 // #/tasks : the tasks of this process, running and remembered; a row opens to what is known of it.
 
 import {ask, live, now, readOnly} from "./live.js";
-import {attr, empty, h, jobOf, list, mark, named, panel, say, table} from "./dom.js";
+import {attr, empty, factList, h, jobOf, list, mark, named, panel, say, table} from "./dom.js";
 import {command} from "./dialog.js";
 import {clock, number, rough, span} from "./words.js";
 
@@ -69,7 +69,7 @@ export function tasks(params, go) {
 }
 
 export function task(id) {
-  const status = mark(""), facts = h("dl", {class: "facts"}), heading = h("h1", {tabindex: -1}, "Task"), tools = h("div", {class: "tools"});
+  const status = mark(""), facts = factList(), heading = h("h1", {tabindex: -1}, "Task"), tools = h("div", {class: "tools"});
   const below = h("div");
   const el = h("div", null, h("p", {class: "crumb"}, h("a", {href: "#/tasks", "data-back": ""}, "Tasks")),
     h("div", {class: "title"}, heading, status, tools), h("section", {class: "panel"}, facts), below);
@@ -88,18 +88,17 @@ export function task(id) {
       status.show(told.status);
       stop.hidden = readOnly() || ended;
       const labels = Object.entries(told.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(", ");
-      list(facts, [["Id", told.id], ["Job", jobOf(told.name)], ["Kind", told.daemon ? `${told.kind}, daemon` : told.kind], ["Group", told.group], ["Labels", labels],
+      const job = jobOf(told.name);
+      facts.show([["Id", told.id], ["Job", job, {href: `#/jobs/${job}`, mono: true}], ["Kind", told.daemon ? `${told.kind}, daemon` : told.kind], ["Group", told.group], ["Labels", labels],
         ["Started", clock(told.started_at)], ["Ended", told.ended_at && clock(told.ended_at)], ["Time", span(told.seconds ?? now() - told.started_at)],
-        ["Reason", told.reason]].filter(([, value]) => value), ([name]) => name, ([name]) => {
-        const value = name === "Job" ? h("a", {href: `#/jobs/${jobOf(told.name)}`}) : h("span");
-        return Object.assign(h("div", null, h("dt", null, name), h("dd", null, value)), {show: ([, text]) => say(value, text)});
-      });
+        ["Reason", told.reason]]);
       list(below, [["Error", told.error], ["Result", told.result], ["Where it stands", told.stack?.join("\n")]].filter(([, text]) => text),
         ([name]) => name, ([name]) => {
           const pre = h("pre", {tabindex: 0});
           return Object.assign(panel(name, pre), {show: ([, text]) => say(pre, text)});
         });
     } catch (error) {
+      if (error.status === undefined) throw error; // a fault of this page
       ended = error.status === 404;
       if (ended) {
         say(heading, "This task is not known (any more)");
