@@ -1,10 +1,15 @@
-"""`lastcall streams tail`: from a database and from a process, jobs and free-standing streams, and what it refuses."""
+"""`lastcall streams`: list and tail, from a database and from a process, jobs and free-standing streams, and what they
+refuse."""
 
 import asyncio
+import contextlib
+import functools
+import http.server
 import json
 import signal
+import threading
 import urllib.request
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +29,23 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
-    """Calls `streams tail` in a folder: exit code, standard output, standard error."""
+def streams(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Calls `streams` in a folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:
-            command(["streams", "tail", *arguments], prog_name="lastcall")
+            command(["streams", *arguments], prog_name="lastcall")
         assert isinstance(end.value.code, int)
         return (end.value.code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def say(streams: Say) -> Say:
+    """Calls `streams tail` in the same way."""
+    return functools.partial(streams, "tail")
 
 
 def on_store(folder: Path, work: Callable[[Jobs], Coroutine[Any, Any, Any]]) -> Any:
@@ -153,6 +164,125 @@ def test_ctrl_c_prints_the_cursor(tmp_path: Path) -> None:
     )
 
 
+# --- list ---
+
+
+async def write_some(jobs: Jobs) -> None:
+    """Five streams: one is closed, one a fork, one of texts, one hostile."""
+    for number in range(3):
+        await (await jobs.streams.create(f"chat/{number}")).append_json({"n": number}, [1])
+    await jobs.streams.open("chat/1").close()
+    await jobs.streams.open("chat/2").fork("chat/2/again", after=1)
+    await jobs.streams.create("\u202e[red]\u4efb", content_type="text/plain")
+
+
+def test_the_list_of_a_database(streams: Say, tmp_path: Path) -> None:
+    """A line for each stream, as text that drives no terminal; of a prefix; page by page, each name once."""
+    on_store(tmp_path, write_some)
+    code, out, err = streams("list", "sqlite:///jobs.db")
+    lines = [line.split() for line in out.splitlines()]
+    assert (code, err, lines[0]) == (0, "", "ENTRIES BYTES WRITTEN STATE TYPE STREAM FORK OF".split())
+    assert [" ".join(line[4:]) for line in lines[1:]] == [
+        "open application/json chat/0",
+        "closed application/json chat/1",
+        "open application/json chat/2",
+        "open application/json chat/2/again chat/2",
+        "open text/plain \N{REPLACEMENT CHARACTER}[red]\u4efb",
+    ]
+    assert {line[3] for line in lines[1:]} == {"ago"}
+    assert [line[0] for line in lines[1:]] == ["2", "2", "2", "1", "0"] and "\u202e" not in out
+    assert streams("list", "sqlite:///jobs.db", "--prefix", "none") == (0, "no streams\n", "")
+
+    seen: list[str] = []
+    following: str | None = ""
+    while following is not None:
+        page = ["--prefix", "chat/", "--limit", "2", "--after", following]
+        code, out, err = streams("list", "sqlite:///jobs.db", "--json", *page)
+        told = json.loads(out)
+        assert (code, err, told["shown"]) == (0, "", 2)
+        seen += [item["name"] for item in told["items"]]
+        following = told["next"]
+    assert seen == ["chat/0", "chat/1", "chat/2", "chat/2/again"]
+    code, out, err = streams("list", "sqlite:///jobs.db", "--limit", "1")
+    assert (code, err) == (0, "lastcall: there are more; the next page: --after chat/0\n")
+
+
+NOT_LISTED = [
+    (["sqlite:///none.db"], "there is no database"),
+    (["mysql://x"], "no engine knows the URL"),
+    (["http://"], "is no URL"),
+    (["http://127.0.0.1:1"], "nobody answers at http://127.0.0.1:1"),
+    (["sqlite:///jobs.db", "--prefix", "a\x1b[2Jb"], "control characters"),
+    (["sqlite:///jobs.db", "--after", "\n"], "control characters"),
+    (["sqlite:///jobs.db", "--prefix", "\udcff"], "surrogate"),
+    (["http://127.0.0.1:1", "--after", "\udcff"], "no text in this system's encoding"),
+    (["http://127.0.0.1:1", "--prefix", "\udcff"], "no text in this system's encoding"),
+]
+
+
+def test_what_cannot_be_listed_is_one_line(streams: Say, tmp_path: Path) -> None:
+    """Places that are none, names that nobody has: code 2, and nothing that a script could take for an empty list."""
+    on_store(tmp_path, write_some)
+    for arguments, line in NOT_LISTED:
+        for flags in ([], ["--json"]):
+            code, out, err = streams("list", *arguments, *flags)
+            assert (code, out, err.count("\n")) == (2, "", 1), arguments
+            assert line in err and "\x1b" not in err
+
+
+STREAM = {"name": "a", "content_type": "b", "closed": False, "entries": 1, "bytes": 1, "updated_at": 1.0}
+STREAM |= {"forked_from": None}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"items": [{**STREAM, "updated_at": "yesterday"}], "next": None},
+        {"items": [{"name": "a"}], "next": None},
+        {"items": 5, "next": None},
+        {"items": []},
+        [],
+        None,
+    ],
+)
+def test_a_process_that_is_not_ours(streams: Say, answer: Any) -> None:
+    """Whatever somebody else's server says, there is one line and code 2; and a `next` for ever is no hang."""
+    with answering(answer) as url:
+        code, out, err = streams("list", url)
+        assert (code, out, err.count("\n")) == (2, "", 1) and "does not answer as lastcall does" in err
+    with answering({"items": [], "next": "again"}) as url:
+        assert streams("list", url) == (0, "no streams\n", "")
+    with answering({"items": [STREAM], "next": "again"}) as url:
+        assert json.loads(streams("list", url, "--limit", "3", "--json")[1])["shown"] == 3
+
+
+@contextlib.contextmanager
+def answering(content: Any) -> Iterator[str]:
+    """A server that says the same to everybody."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# --- a process ---
+
+
 def call(url: str, method: str, body: str = "", **headers: str) -> None:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body.encode(), names, method=method)
@@ -161,8 +291,8 @@ def call(url: str, method: str, body: str = "", **headers: str) -> None:
 
 
 @pytest.mark.server
-def test_free_standing_streams_of_a_process(say: Say, tmp_path: Path) -> None:
-    """By HTTP, of JSON and of text that looks like JSON; Ctrl-C prints an offset, and from there it goes on."""
+def test_free_standing_streams_of_a_process(say: Say, streams: Say, tmp_path: Path) -> None:
+    """By HTTP, listed, of JSON and of text that looks like JSON; Ctrl-C prints an offset, and from there it goes on."""
     with serve(tmp_path) as server:
         url = served(server)["url"]
         base = f"{url}/lastcall/streams"
@@ -171,6 +301,14 @@ def test_free_standing_streams_of_a_process(say: Say, tmp_path: Path) -> None:
         call(f"{base}/words%20of/x", "PUT", content_type="text/plain")
         call(f"{base}/words%20of/x", "POST", "[1]", content_type="text/plain", stream_closed="true")
         assert say(url, "words of/x") == (0, "[1]\n", "")
+        told = json.loads(streams("list", url, "--json", "--limit", "1", "--after", "a")[1])
+        assert (told["shown"], told["next"], told["items"][0]["entries"]) == (1, "values", 2)
+        assert told["items"][0]["url"] == "/lastcall/streams/values"
+        code, out, err = streams("list", url, "--prefix", "words", "--after", "values")
+        assert (code, err) == (0, "") and out.splitlines()[1].endswith("closed text/plain words of/x")
+        code, out, err = streams("list", url, "--prefix", "\x1b")
+        assert (code, out) == (2, "") and "answers 422: a stream's name has no control characters" in err
+        assert streams("list", f"{url}/elsewhere")[0] == 2
         with Program([*MODULE, "streams", "tail", url, "values", "--json"], cwd=tmp_path) as tail:
             tail.wait_for(r"\[2\]", on="out")
             tail.signal(signal.SIGINT)

@@ -100,23 +100,8 @@ class StreamsFace:
     def _show(self, root: str, info: StreamInfo) -> dict[str, Any]:
         # Where there are jobs, this is the place of their logs.
         is_hidden = self._jobs is not None and info.name.startswith(JOBS)
-        return {
-            "name": info.name,
-            "url": None if is_hidden else path_of(f"{root}{self._base}/", info.name),
-            "content_type": info.content_type,
-            "closed": info.closed,
-            "entries": info.entries,
-            "first": info.first,
-            "last": info.last,
-            "bytes": info.bytes,
-            "next_offset": format_offset(Position(info.last, info.bytes)),
-            "created_at": info.created_at,
-            "updated_at": info.updated_at,
-            "ttl_seconds": info.ttl_seconds,
-            "expires_at": info.due,
-            "forked_from": info.forked_from,
-            "inherited": info.inherited,
-        }
+        url = None if is_hidden else path_of(f"{root}{self._base}/", info.name)
+        return {"name": info.name, "url": url, **show_stream(info)}
 
     # --- the protocol -----------------------------------------------------------------------------------
 
@@ -128,3 +113,23 @@ class StreamsFace:
         is_live = b"live=" in scope.get("query_string", b"")
         with self._places.take(scope) if is_live else nullcontext():
             await self._durable.answer(scope, receive, send, self._base, self._retry_after_seconds, job_log)
+
+
+def show_stream(info: StreamInfo) -> dict[str, Any]:
+    """A stream as JSON, as the command line shows it, too, which has no URL for it."""
+    return {
+        "name": info.name,
+        "content_type": info.content_type,
+        "closed": info.closed,
+        "entries": info.entries,
+        "first": info.first,
+        "last": info.last,
+        "bytes": info.bytes,
+        "next_offset": format_offset(Position(info.last, info.bytes)),
+        "created_at": info.created_at,
+        "updated_at": info.updated_at,
+        "ttl_seconds": info.ttl_seconds,
+        "expires_at": info.due,
+        "forked_from": info.forked_from,
+        "inherited": info.inherited,
+    }

@@ -1,4 +1,6 @@
-"""``lastcall streams``: the options of its commands. What they do is in `_tail`, brought in only when one is used."""
+"""``lastcall streams``: the options of its commands. What they do is in `_list_streams` and `_tail`, each brought in
+only when it is used.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Read the logs of jobs and free-standing streams.",
+    help="List free-standing streams, and read them and the logs of jobs.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -21,6 +23,21 @@ Exit code:
 - 130 at Ctrl-C, which prints the cursor to go on with
 """
 
+_LIST_EXITS = """
+Exit code:
+
+- 0 when they are shown, or there are none
+- 2 when an option is wrong, or the place cannot be used
+"""
+
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="PLACE",
+        help="A running process, http://host:port (with the prefix of its face, if it is not /lastcall), or a "
+        "database, sqlite:///jobs.db.",
+    ),
+]
 Header = Annotated[
     list[str] | None,
     typer.Option(
@@ -33,19 +50,41 @@ Header = Annotated[
 
 @app.callback()
 def _group() -> None:
-    """Read the logs of jobs and free-standing streams."""
+    """List free-standing streams, and read them and the logs of jobs."""
+
+
+@app.command("list", epilog=_LIST_EXITS)
+def list_streams(
+    place: Place,
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="TEXT", help="Only those whose names begin so.")
+    ] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="At most so many.")
+    ] = 50,
+    after: Annotated[
+        str, typer.Option("--after", metavar="NAME", help="The next page: those behind this name.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")
+    ] = False,
+    header: Header = None,
+) -> None:
+    """List the free-standing streams by their names: what is in them, when they were written, whether they are open.
+
+    The logs of jobs are not among them: `lastcall jobs list` has the jobs. To be listed prolongs no stream's life.
+    With --json: `{"items": [...], "shown": n, "next": NAME or null}`; `next` is the --after of the next page.
+    """
+    # Not at the top: jobs take a while to load, and `--help` needs none.
+    from lastcall.cli._list_streams import run_list
+
+    code = run_list(place, prefix=prefix, after=after, limit=limit, as_json=as_json, headers=header or [])
+    raise typer.Exit(code)
 
 
 @app.command(epilog=_EXITS)
 def tail(
-    place: Annotated[
-        str,
-        typer.Argument(
-            metavar="PLACE",
-            help="A running process, http://host:port (with the prefix of its face, if it is not /lastcall), or a "
-            "database, sqlite:///jobs.db.",
-        ),
-    ],
+    place: Place,
     name: Annotated[
         str, typer.Argument(metavar="ID", help="The id of a job, or the name of a free-standing stream.")
     ],

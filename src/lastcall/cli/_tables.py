@@ -125,6 +125,28 @@ def draw_overview(overview: Overview) -> str:
     return _draw(parts)
 
 
+def draw_streams(streams: Sequence[Mapping[str, Any]], now: float) -> str:
+    """Free-standing streams, one a line; of forks also whose."""
+    if not streams:
+        return "no streams\n"
+    has_forks = any(stream["forked_from"] is not None for stream in streams)
+    heads = ["ENTRIES", "BYTES", "WRITTEN", "STATE", "TYPE", "STREAM", *(["FORK OF"] if has_forks else [])]
+    table = _table(*heads, folded=2 if has_forks else 1)
+    for column in table.columns[:2]:
+        column.justify = "right"
+    for stream in streams:
+        table.add_row(
+            _text(str(stream["entries"])),
+            _text(str(stream["bytes"])),
+            _text(f"{_ago(now - stream['updated_at'])} ago"),
+            _text("closed" if stream["closed"] else "open"),
+            _text(stream["content_type"]),
+            _text(stream["name"]),
+            *([_text(stream["forked_from"] or "")] if has_forks else []),
+        )
+    return _draw([table])
+
+
 def draw_schedules(rows: Sequence[Mapping[str, Any]], now: float, *, declared: bool) -> str:
     """Schedules, the next first. `declared`: whether the app that declares them is known."""
     if not rows:
