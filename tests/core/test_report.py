@@ -245,7 +245,7 @@ async def test_a_report_is_read_back_from_its_json() -> None:
 
 @pytest.mark.loops("asyncio")
 async def test_the_report_so_far_is_there_for_what_closes() -> None:
-    """A resource that closes reads how all work ended, and what closed before it. Outside of a shutdown there is none."""
+    """A resource that closes reads how all work ended, and what closed before it; there is none outside of one."""
 
     async def guest() -> None:
         await current_shutdown().wait()

@@ -152,10 +152,10 @@ class Silencer:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             del self._open[silent]
+            server[1].close()  # before any wait, which may be broken off
             for pump in pumps:
                 pump.cancel()
             await asyncio.wait(pumps)
-            server[1].close()
 
 
 async def _pump_until(
