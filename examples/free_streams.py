@@ -35,11 +35,17 @@ async def branch(stream: Stream) -> Stream:
     return other
 
 
+async def listing() -> None:
+    for info in await jobs.streams.find(prefix="chat/"):  # by name; the next page: after=info.name
+        print(f"{info.name}: {info.entries} entries, {'closed' if info.closed else 'open'}")
+
+
 async def main() -> None:
     async with jobs:
         stream = await talk()
         await show(stream)
         await show(await branch(stream))
+        await listing()
 
 
 asyncio.run(main())

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.server
 
 
 def test_the_conversation_is_there_again(tmp_path: Path) -> None:
-    """The conversation is shown in order, the branch with its own end; the second time from the file."""
+    """The conversation in order, the branch with its own end, the list of both; the second time from the file."""
     for _ in range(2):
         with Program([str(ROOT / "examples" / "free_streams.py")], cwd=tmp_path) as program:
             assert program.wait() == 0
@@ -20,7 +20,8 @@ def test_the_conversation_is_there_again(tmp_path: Path) -> None:
         values = ['{"user":"Hello"}', '{"agent":"Hi"}', '{"user":"And now?"}', '{"user":"Something else"}']
         whole = [(f"chat/42 {seq}", value) for seq, value in enumerate(values[:3], 1)]
         branch = [(f"chat/42/again {seq}", value) for seq, value in enumerate([*values[:2], values[3]], 1)]
-        assert [(where, value) for where, _, value in shown] == whole + branch
+        listed = [("chat/42", "3 entries, closed"), ("chat/42/again", "3 entries, closed")]
+        assert [(where, value) for where, _, value in shown] == whole + branch + listed
 
 
 def test_a_stream_over_http() -> None:
