@@ -6,8 +6,8 @@ hold dashboard and alerts against it. A name stands here and nowhere else.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Shape = Literal["gauge", "counter", "histogram"]
@@ -208,22 +208,15 @@ JOB_EVENTS = (
 
 # --- what the two kinds of metrics share ---------------------------------------------------------------
 
-_DUE = "lastcall-due"
 
-
-def due_of(due_at: float | None, delay_seconds: float | None) -> dict[str, str]:
-    """What a delayed job carries, so that its delay is not counted as waiting."""
-    if due_at is None and delay_seconds is None:
-        return {}
-    return {_DUE: repr(due_at if due_at is not None else time.time() + (delay_seconds or 0.0))}
-
-
-def waited_seconds(attempt: int, created_at: float, carried: Mapping[str, str]) -> float | None:
-    """How long a job has waited for its first attempt, which begins now. None for later attempts."""
+def waited_seconds(attempt: int, created_at: float, options: str | None) -> float | None:
+    """How long a job has waited for its first attempt, which begins now: since it was submitted, or since it was due,
+    if that was to be later. None for later attempts. `options`: the job's, which keep what it was submitted with."""
     if attempt > 1:
         return None
-    due = float(carried.get(_DUE, created_at))
-    return max(0.0, time.time() - max(due, created_at))
+    given = {} if options is None else json.loads(options)
+    due_at: float = given.get("due_at", created_at + given.get("delay", 0.0))
+    return max(0.0, time.time() - max(due_at, created_at))
 
 
 def outcome_of(error: BaseException | None) -> str:

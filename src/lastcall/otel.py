@@ -263,7 +263,7 @@ class _JobsSeen:
     def carry(self, job: NewJob) -> Mapping[str, str]:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
-        return {**carrier, **names.due_of(job.due_at, job.delay_seconds)}
+        return carrier
 
     # --- running ---
 
@@ -288,7 +288,7 @@ class _JobsSeen:
         otel_context.attach(trace.set_span_in_context(span, base))
         self._open[job.id, job.attempt] = span, time.perf_counter()
         self._running.add(1, {"lastcall.task": job.task})
-        waited = names.waited_seconds(job.attempt, job.created_at, carried)
+        waited = names.waited_seconds(job.attempt, job.created_at, job.options)
         if waited is not None:
             self._latency.record(waited, {"lastcall.task": job.task, "lastcall.queue": job.queue})
 

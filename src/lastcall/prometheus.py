@@ -193,12 +193,12 @@ class _JobsSeen:
         return ended
 
     def carry(self, job: NewJob) -> Mapping[str, str]:
-        return names.due_of(job.due_at, job.delay_seconds)
+        return {}
 
     def attempt_started(self, job: Claimed, carried: Mapping[str, str]) -> None:
         self._began[job.id, job.attempt] = time.perf_counter()
         self._running.labels(job.task).inc()
-        waited = names.waited_seconds(job.attempt, job.created_at, carried)
+        waited = names.waited_seconds(job.attempt, job.created_at, job.options)
         if waited is not None:
             self._latency.labels(job.task, job.queue).observe(waited)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from .. import _names as names
 from .._core._manager import TaskManager
 from .._core._observer import Ended, TaskObserver
 from .._core._record import TaskInfo
@@ -187,8 +188,9 @@ class _Jobs:
         if step is None:
             return
         self._begun[job.id, job.attempt] = time.monotonic()
-        if job.attempt == 1:
-            step.waited.add(max(0.0, time.time() - job.created_at))
+        waited = names.waited_seconds(job.attempt, job.created_at, job.options)
+        if waited is not None:
+            step.waited.add(waited)
 
     def attempt_ended(self, job: Claimed, result: AttemptResult) -> None:
         begun = self._begun.pop((job.id, job.attempt), None)

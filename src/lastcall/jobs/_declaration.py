@@ -332,6 +332,9 @@ def _run_options(options: Options) -> str | None:
     given = {
         "retries": options.retries,
         "timeout": options.timeout_seconds,
+        # An engine forgets when a job was due once it is; metrics of its first attempt count from then.
+        "delay": options.delay_seconds,
+        "due_at": options.due_at,
     }
     given = {name: value for name, value in given.items() if value is not None}
     return json.dumps(given) if given else None
