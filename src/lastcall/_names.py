@@ -164,6 +164,10 @@ LOG_EVENTS = (
     Named("observer.failed", "an observer has raised; the work goes on (error)"),
     Named("shutdown.begun", "`lastcall.run` was told to stop (info)"),
     Named("shutdown.ended", "the report of a shutdown (info if it is clean, else warning)"),
+    Named("shutdown.report_not_kept", "the store would not take the report; this log has it (warning)"),
+    Named(
+        "shutdown.report_unreadable", "the report of another process is left out of a list of them (warning)"
+    ),
     Named("process.forced_exit", "the process would not end, and is ended (critical)"),
     Named("attempt.failed", "a job has raised; whether it is tried again is in the line (warning)"),
     Named("attempt.lost", "a dead worker's job was taken from it (warning)"),
