@@ -191,7 +191,7 @@ def test_generators_are_closed(loop: str) -> None:
 @each_loop
 def test_a_generator_that_will_not_close_is_bounded_and_named(loop: str) -> None:
     """Its `finally` never ends; run() returns all the same and says where it stands."""
-    with run("stubborn_generator", loop) as program:
+    with run("stubborn_generator", loop, "impatient") as program:
         assert program.wait() == 0
         assert program.lines[-1] == "returned None"
         assert "in stubborn" in program.errors and unwanted(program) == []
@@ -245,7 +245,7 @@ def test_a_raising_done_callback_is_reported_and_harms_nobody(loop: str) -> None
 @each_loop
 def test_a_stuck_to_thread_thread_does_not_keep_the_process(loop: str) -> None:
     """A thread of asyncio's own executor never returns: asyncio.run would hang, and so would the interpreter."""
-    with run("stuck_to_thread", loop) as program:
+    with run("stuck_to_thread", loop, "impatient") as program:
         program.expect("ready")
         program.send(signal.SIGTERM)
         assert program.wait() == 1
@@ -255,7 +255,7 @@ def test_a_stuck_to_thread_thread_does_not_keep_the_process(loop: str) -> None:
 @each_loop
 def test_an_untracked_stubborn_task_is_bounded_and_named(loop: str) -> None:
     """A task of no manager swallows its cancel; it is named with its stack and left."""
-    with run("untracked_stubborn", loop) as program:
+    with run("untracked_stubborn", loop, "impatient") as program:
         program.expect("ready")
         program.send(signal.SIGTERM)
         program.wait()
@@ -266,7 +266,7 @@ def test_an_untracked_stubborn_task_is_bounded_and_named(loop: str) -> None:
 @each_loop
 def test_a_body_that_swallows_its_cancel_is_ended_by_the_guard(loop: str) -> None:
     """Nothing inside can end it; the guard does, after the plan and the epilogue, and says so."""
-    with run("stubborn_body", loop) as program:
+    with run("stubborn_body", loop, "impatient") as program:
         program.expect("ready")
         program.send(signal.SIGTERM)
         assert program.wait() == 1

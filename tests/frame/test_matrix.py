@@ -91,17 +91,29 @@ def test_the_closing_line_is_the_last(scripts, capsys: pytest.CaptureFixture[str
 
 
 def copy_of_the_frame(folder: Path, test: str) -> Path:
-    """A project with the real frame and one test file."""
+    """A project with the real frame and one test file, on two workers in place of four, which start sooner."""
     for name in ("scripts", "tests/support"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "Makefile", "tests/__init__.py", "tests/conftest.py"):
         shutil.copy(ROOT / name, folder / name)
+    matrix = (folder / "scripts" / "matrix.py").read_text()
+    assert matrix.count(WORKERS) == 1
+    (folder / "scripts" / "matrix.py").write_text(matrix.replace(WORKERS, 'IN_PARALLEL = ("-n", "2"'))
     (folder / "tests" / "test_it.py").write_text(test)
     return folder
 
 
+WORKERS = 'IN_PARALLEL = ("-n", "4"'
+# Other people's plugins are most of a start, and none of them is at work here.
+LEAN = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
+
+
 def matrix_command(*arguments: str) -> list[str]:
     return [sys.executable, "scripts/matrix.py", "--only", SERIES, *arguments]
+
+
+def run_matrix(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(matrix_command(*arguments), cwd=folder, env=LEAN, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +143,7 @@ def test_the_exit_code_is_honest(
 ) -> None:
     """Whatever goes wrong, in lanes or in one plain run, the exit code and the closing line say so."""
     folder = copy_of_the_frame(tmp_path, test)
-    done = subprocess.run(matrix_command(*arguments), cwd=folder, capture_output=True, text=True)
+    done = run_matrix(folder, *arguments)
     assert done.stdout.splitlines()[-1] == closing, done.stdout + done.stderr
     assert done.returncode == code
 
@@ -145,7 +157,7 @@ def test_what_is_left_out_or_alone_is_there(scripts) -> None:
 def test_arguments_are_handed_on(tmp_path: Path) -> None:
     """What stands after `--` goes to pytest."""
     folder = copy_of_the_frame(tmp_path, "def test_a():\n    pass\ndef test_b():\n    pass")
-    done = subprocess.run(matrix_command("--", "-k", "test_b"), cwd=folder, capture_output=True, text=True)
+    done = run_matrix(folder, "--", "-k", "test_b")
     assert done.stdout.splitlines()[-1] == "1 passed, 0 failed, 0 skipped", done.stdout + done.stderr
 
 
@@ -169,6 +181,7 @@ def test_ctrl_c_ends_the_run(tmp_path: Path, arguments: list[str]) -> None:
     process = subprocess.Popen(
         matrix_command(*arguments),
         cwd=folder,
+        env=LEAN,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -8,6 +8,7 @@ from asyncio import taskgroups
 from typing import Any
 
 import lastcall
+from tests.support.virtualtime import VirtualTimeLoop
 
 loop_name, whose = sys.argv[1:]
 made = 0
@@ -44,6 +45,8 @@ def set_loop(name: str) -> None:
             import uvloop
 
             return uvloop.new_event_loop()
+        if name == "virtual":  # where what is tested is no loop, and their sleeps need not be slept
+            return VirtualTimeLoop()
         loop = make_plain()
         if name == "eager":
             loop.set_task_factory(asyncio.eager_task_factory)

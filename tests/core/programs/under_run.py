@@ -10,6 +10,7 @@ from typing import Any
 
 import lastcall
 from lastcall import ShutdownPlan, TaskManager, current_shutdown
+from lastcall._core import _run
 
 SHORT = ShutdownPlan(drain=0.5, cancel=0.5, close=0.5)
 LONG = ShutdownPlan(drain=60, cancel=60, close=60)
@@ -302,6 +303,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     program: Callable[[], Any] = globals()[sys.argv[1]]
     options: dict[str, Any] = {}
+    # For what never unwinds: that the wait for it has an end is the point, not its length.
+    if "impatient" in sys.argv[2:]:
+        _run._EPILOGUE_SECONDS = 1.0
     if "uvloop" in sys.argv[2:]:
         import uvloop
 
