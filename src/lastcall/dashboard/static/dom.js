@@ -2,6 +2,10 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// What turns the direction of writing can make a name look like another one: it is shown as what it is.
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/g;
+export const plain = words => String(words).replace(TURNS, mark => `\\u${mark.charCodeAt().toString(16)}`);
+
 /** An element: `h("a", {href, class, onclick}, "text", child, [more])`. Null and false children are left out. */
 export function h(tag, props, ...children) {
   return fill(document.createElement(tag), props, children);
@@ -18,13 +22,14 @@ function fill(node, props, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false));
+  const there = children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false);
+  node.append(...there.map(child => child instanceof Node ? child : plain(child)));
   return node;
 }
 
 /** Set the text of a node, if it is another one: an untouched node costs the browser nothing. */
 export function say(node, text) {
-  const words = String(text ?? "");
+  const words = plain(text ?? "");
   if (node.said !== words) {
     node.said = words;
     node.textContent = words;

@@ -1,6 +1,6 @@
 // #/streams : the free-standing streams, by name; #/streams/NAME : one of them, with what is written as it comes.
 
-import {empty, factList, h, list, mark, panel, say, table} from "./dom.js";
+import {empty, factList, h, list, mark, panel, plain, say, table} from "./dom.js";
 import {Feed} from "./feed.js";
 import {ask, live, now} from "./live.js";
 import {Tape, tapePanel} from "./tape.js";
@@ -100,6 +100,7 @@ export function stream(name) {
     tape.cut = false;
     size = 0;
     all.hidden = from === "-1";
+    say(said, all.hidden ? "" : "It is long: only what is written from now on is shown.");
     feed = new Feed(() => `${pathOf(name)}?offset=${encodeURIComponent(offset)}&live=sse`, {
       open() {},
       event(type, text) {
@@ -124,7 +125,7 @@ export function stream(name) {
 
   /** JSON comes as an array of entries, text as it is, anything else as base64, of which the length is enough. */
   function take(text) {
-    if (facts.json) for (const entry of JSON.parse(text)) tape.add(`${JSON.stringify(entry)}\n`);
+    if (facts.json) for (const entry of JSON.parse(text)) tape.add(`${plain(JSON.stringify(entry))}\n`);
     else if (facts.text) tape.add(text);
     else {
       size += Math.floor(text.length * 3 / 4);
@@ -155,8 +156,7 @@ export function stream(name) {
     const type = told.content_type.split(";")[0].trim().toLowerCase();
     Object.assign(facts, {type, json: type === "application/json", text: type.startsWith("text/")});
     state.show(told.closed ? "closed" : "open");
-    say(said, !told.url ? "Its name cannot be reached by a URL; its content is not shown here."
-      : offset !== "-1" && !all.hidden ? `What was written before this page was opened (${bytes(told.bytes)} in all) is not shown.` : "");
+    if (!told.url) say(said, "Its name cannot be reached by a URL; its content is not shown here.");
     facts.show([
       ["Type", told.content_type], ["Entries", `${number(told.entries)}${told.first > 1 ? `, from ${number(told.first)} on` : ""}`], ["Written", bytes(told.bytes)],
       ["Created", `${clock(told.created_at)}, ${ago(now() - told.created_at)}`], ["Last written", `${clock(told.updated_at)}, ${ago(now() - told.updated_at)}`],

@@ -11,9 +11,9 @@ const PAGE = 100;
 
 /** A row of a table of tasks. */
 export function taskRow(task) {
-  const status = mark(task.status), time = h("td", {class: "n"});
-  const row = h("tr", null, h("td", {class: "wide"}, h("a", {href: `#/tasks/${encodeURIComponent(task.id)}`}, named(task.name)),
-    task.group && h("span", {class: "soft"}, ` ${task.group}`)), h("td", {class: "side soft"}, task.daemon ? `${task.kind}, daemon` : task.kind),
+  const status = mark(task.status), time = h("td", {class: "n"}), job = jobOf(task.name);
+  const row = h("tr", null, h("td", {class: "wide"}, h("a", {href: job ? `#/jobs/${job}` : `#/tasks/${encodeURIComponent(task.id)}`}, named(task.name)),
+    task.group && h("span", {class: "soft"}, ` ${task.group}`)), h("td", {class: "side soft"}, job ? "job" : task.daemon ? `${task.kind}, daemon` : task.kind),
     h("td", null, status), time);
   row.show = told => {
     status.show(told.status);
