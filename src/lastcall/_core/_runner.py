@@ -23,7 +23,10 @@ from ._state import ManagerState, StopReason
 
 
 class ShutdownRunner:
-    """One shutdown. `begin()` tells everybody at once, synchronously; `run()` carries the rest out."""
+    """One shutdown. `begin()` tells everybody at once, synchronously; `run()` carries the rest out.
+
+    `deadlines`: by when each phase ends; from `begin` on.
+    """
 
     def __init__(
         self,
@@ -45,13 +48,13 @@ class ShutdownRunner:
         self._enter = enter
         self._told: set[str] = set()
         self._skip_notice = False
-        self._deadlines: Deadlines
+        self.deadlines: Deadlines
         self._drain = Drain(roster, _Everything(roster), reason, name, threads)
 
     def begin(self, *, skip_notice: bool) -> None:
         """Called once, on the loop. After it, readiness is down, and without a notice phase everybody knows."""
         self._skip_notice = skip_notice or self._plan.notice == 0
-        self._deadlines = self._plan.deadlines(self._roster.clock(), skip_notice=self._skip_notice)
+        self.deadlines = self._plan.deadlines(self._roster.clock(), skip_notice=self._skip_notice)
         if self._skip_notice:
             self._begin_drain()
         else:
@@ -81,12 +84,12 @@ class ShutdownRunner:
         self._roster.intake = Intake.CLOSED
         self._tell_late_groups(drain_over=True)
         now = self._roster.clock()
-        self._deadlines = self._deadlines.cancel_from(now, plan)
+        self.deadlines = self.deadlines.cancel_from(now, plan)
         self._roster.node.stop(self._reason, now)
-        await drain.timed(Phase.CANCEL, plan, drain.cancel_rest(self._deadlines))
+        await drain.timed(Phase.CANCEL, plan, drain.cancel_rest(self.deadlines))
 
         self._enter(ManagerState.CLOSING)
-        close_end = self._deadlines.close_end(self._roster.clock(), plan)
+        close_end = self.deadlines.close_end(self._roster.clock(), plan)
         resources = await drain.timed(Phase.CLOSE, plan, self._resources.close(close_end))
         drain.close()
         report = drain.report(plan, resources)
@@ -101,26 +104,26 @@ class ShutdownRunner:
 
     async def _notice(self) -> None:
         while not self._skip_notice and not self._drain.forced:
-            if self._roster.clock() >= self._deadlines.drain_start:
+            if self._roster.clock() >= self.deadlines.drain_start:
                 return
-            await self._drain.pause(self._deadlines.drain_start)
+            await self._drain.pause(self.deadlines.drain_start)
 
     def _begin_drain(self) -> None:
-        self._deadlines = self._deadlines.drain_from(self._roster.clock(), self._plan)
+        self.deadlines = self.deadlines.drain_from(self._roster.clock(), self._plan)
         self._roster.intake = Intake.CHILDREN
         self._enter(ManagerState.DRAINING)
         for record in self._roster.holds.values():
             if record.grace_seconds is not None:
-                self._drain.grace_told(record, self._deadlines)
-        self._roster.node.stop(self._reason, self._deadlines.drain_end)
-        self._roster.deadlines = self._deadlines
+                self._drain.grace_told(record, self.deadlines)
+        self._roster.node.stop(self._reason, self.deadlines.drain_end)
+        self._roster.deadlines = self.deadlines
         self._tell_late_groups(drain_over=False)
 
     async def _wait_idle(self) -> None:
         self._roster.watch(self._on_ended)
         self._roster.replan = self._drain.poke
         try:
-            await self._drain.wait_idle(self._deadlines)
+            await self._drain.wait_idle(self.deadlines)
         finally:
             self._roster.replan = None
             self._roster.unwatch(self._on_ended)
@@ -139,7 +142,7 @@ class ShutdownRunner:
         busy = {name for name, group in groups.items() if group._is_busy()} if waits_for else set()
         for name in groups_to_tell(waits_for, busy, drain_over):
             self._told.add(name)
-            groups[name]._node.stop(self._reason, self._deadlines.drain_end)
+            groups[name]._node.stop(self._reason, self.deadlines.drain_end)
 
 
 class _Everything:

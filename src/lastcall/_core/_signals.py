@@ -152,6 +152,12 @@ class _Handler:
         self.watch._on_signal(signum, frame)
 
 
+def is_heard(signum: int) -> bool:
+    """Whether a watch hears this signal now, so that it begins a shutdown and does not end the process at once."""
+    handler = signal.getsignal(signum)
+    return isinstance(handler, _Handler) and not handler.watch._over
+
+
 def _living(handler: Any, signum: int) -> Any:
     """Watches may be taken off in any order; the signal must not go back to one that is over."""
     while isinstance(handler, _Handler) and handler.watch._over:

@@ -27,7 +27,7 @@ from .._core._manager import TaskManager
 from .._core._plan import Deadlines, Phase
 from .._core._record import TaskInfo
 from .._core._report import ShutdownReport
-from .._core._signals import _Handler
+from .._core._signals import is_heard
 from .._core._state import ManagerState
 from ..exceptions import NotOpen
 from . import _examples as examples
@@ -206,7 +206,7 @@ def stand(manager: TaskManager, redactor: Redactor) -> dict[str, Any]:
     # Not that of an earlier opening.
     ended = manager.report if manager.state is ManagerState.CLOSED else None
     report = None if ended is None else redactor.report(ended)
-    deadlines: Deadlines | None = getattr(runner, "_deadlines", None)
+    deadlines = None if runner is None else runner.deadlines
     now = roster.clock()
     live = list(islice((record for record in roster.live.values() if not record.daemon), _LISTED))
     held = list(islice(roster.holds.values(), _LISTED - len(live)))
@@ -252,8 +252,7 @@ def _show(info: TaskInfo) -> dict[str, Any]:
 
 def ends_process() -> bool:
     """Whether SIGTERM is heard by a shutdown plan: only then may this process send it to itself."""
-    handler = signal.getsignal(signal.SIGTERM)
-    return isinstance(handler, _Handler) and not handler.watch._over
+    return is_heard(signal.SIGTERM)
 
 
 def main_process(server: str) -> int | None:

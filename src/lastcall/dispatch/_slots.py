@@ -20,9 +20,12 @@ from typing import Final
 from .._core._manager import TaskManager
 from .._core._state import StopReason
 from ..jobs import Jobs
+from ..jobs._client import Client
+from ..jobs._executor import Executor
 from ..jobs._fetcher import Fetcher
-from ..jobs._rows import AttemptEnd, Claimed, ClaimRequest
-from ..jobs._scheduler import crons_of
+from ..jobs._outbox import Outbox
+from ..jobs._rows import AttemptEnd, Claimed, ClaimRequest, TaskLimits
+from ..jobs._service import Service
 from ..jobs._state import JobStatus
 from ..jobs._worker import Worker
 from ._sweep import Sweeper
@@ -53,8 +56,18 @@ class Slot:
 class SlotFetcher(Fetcher):
     """Asks for as many jobs as slots wait for one, of their queues. `on_filled(slot, job)`: before the job begins."""
 
-    waiting: list[Slot]
-    on_filled: Callable[[Slot, Claimed], None]
+    def __init__(
+        self,
+        client: Client,
+        executor: Executor,
+        outbox: Outbox,
+        concurrency: int,
+        tasks: dict[tuple[str, str], TaskLimits | None],
+        on_filled: Callable[[Slot, Claimed], None],
+    ) -> None:
+        super().__init__(client, executor, outbox, concurrency, tasks, None)
+        self.waiting: list[Slot] = []
+        self._on_filled = on_filled
 
     def open(self, slot: Slot) -> None:
         """Look for a job for it."""
@@ -103,7 +116,7 @@ class SlotFetcher(Fetcher):
         pairs += zip(left, others, strict=False)
         for slot, job in pairs:
             slot.job_id = job.id
-            self.on_filled(slot, job)
+            self._on_filled(slot, job)
         slots.sort(key=lambda slot: slot.job_id is None)
 
     def _end_late(self) -> None:
@@ -129,18 +142,7 @@ class SlotWorker(Worker):
         send: Callable[[str, str], None],
         resend_seconds: float,
     ) -> None:
-        tasks = jobs._tasks
-        for task in tasks.values():
-            task.prepare()
-        super().__init__(
-            jobs._client,
-            tasks,
-            crons_of(list(tasks.values())),
-            manager=manager,
-            concurrency=concurrency,
-            queues=None,
-            lease_seconds=jobs._lease_seconds,
-        )
+        super().__init__(jobs._declared(), manager=manager, concurrency=concurrency, queues=None)
         self._send = send
         self._resend_seconds = resend_seconds
         self._slots: dict[str, Slot] = {}
@@ -183,15 +185,14 @@ class SlotWorker(Worker):
 
     # --- the worker's own order, with slots in it ------------------------------------------------------
 
-    def _assemble(self) -> None:
-        super()._assemble()
-        limits = {key: task.settings.limits for key, task in self._tasks.items()}
-        fetcher = SlotFetcher(self._client, self._executor, self._outbox, self._concurrency, limits, None)
-        fetcher.waiting = []
-        fetcher.on_filled = self._on_filled
-        self._fetcher = fetcher
-        self._sweeper = Sweeper(self._client.engine, fetcher, self._send, self._resend_seconds)
-        self._services = [fetcher, *self._services[1:], self._sweeper]
+    def _make_fetcher(self, limits: dict[tuple[str, str], TaskLimits | None]) -> SlotFetcher:
+        return SlotFetcher(
+            self._client, self._executor, self._outbox, self._concurrency, limits, self._on_filled
+        )
+
+    def _make_services(self) -> list[Service]:
+        self._sweeper = Sweeper(self._client.engine, self._fetcher, self._send, self._resend_seconds)
+        return [*super()._make_services(), self._sweeper]
 
     async def _start(self) -> None:
         await super()._start()

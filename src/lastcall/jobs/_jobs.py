@@ -37,7 +37,7 @@ from ._shutdowns import PastShutdown, last_shutdowns
 from ._state import JobStatus
 from ._streams import EngineStreams
 from ._timetable import Schedule, timetable
-from ._worker import Worker
+from ._worker import Declared, Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -364,19 +364,15 @@ class Jobs:
         chosen = _queue_names("worker(queues)", queues)
         for name in chosen or ():
             self._client.check_queue(name, "worker(queues)")
-        for task in self._tasks.values():
-            task.prepare()
         if manager is None:
             manager = _manager_around()
-        return Worker(
-            self._client,
-            self._tasks,
-            crons_of(list(self._tasks.values())),
-            manager=manager,
-            concurrency=concurrency,
-            queues=chosen,
-            lease_seconds=self._lease_seconds,
-        )
+        return Worker(self._declared(), manager=manager, concurrency=concurrency, queues=chosen)
+
+    def _declared(self) -> Declared:
+        """For workers, here and those of a carrier. Raises `BadDeclaration` for a task that cannot be run."""
+        for task in self._tasks.values():
+            task.prepare()
+        return Declared(self._client, self._tasks, crons_of(list(self._tasks.values())), self._lease_seconds)
 
 
 def _queue_names(what: str, queues: Iterable[str] | None) -> frozenset[str] | None:

@@ -19,7 +19,7 @@ import asyncio
 import contextvars
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .._core._drain import Drain
 from .._core._group import TaskGroup
@@ -38,7 +38,7 @@ from ._fetcher import Fetcher
 from ._lease import Lease, Rescuer
 from ._outbox import Outbox, tell_unwritten
 from ._pruner import Pruner
-from ._rows import AttemptEnd
+from ._rows import AttemptEnd, TaskLimits
 from ._scheduler import Cron, Scheduler
 from ._service import Service
 from ._state import JobStatus
@@ -51,6 +51,15 @@ _CLEANING_SHARE = 0.8
 _LEAST_CLOSING_SECONDS = 0.5
 
 
+class Declared(NamedTuple):
+    """What a worker has from the `Jobs` whose jobs it runs: the way to them, what it can run, and its schedules."""
+
+    client: Client
+    tasks: dict[tuple[str, str], Task[Any, Any]]
+    crons: dict[str, Cron]
+    lease_seconds: float
+
+
 class Worker:
     """Claims jobs and runs them, at most `concurrency` at once. Made by `jobs.worker(...)`, used as a block.
 
@@ -60,23 +69,17 @@ class Worker:
 
     def __init__(
         self,
-        client: Client,
-        tasks: dict[tuple[str, str], Task[Any, Any]],
-        crons: dict[str, Cron],
+        declared: Declared,
         *,
         manager: TaskManager | None,
         concurrency: int,
         queues: frozenset[str] | None,
-        lease_seconds: float,
     ) -> None:
-        self._client = client
-        self._tasks = tasks
-        self._crons = crons
+        self._client, self._tasks, self._crons, self._lease_seconds = declared
         self._given_manager = manager
         self._own_manager: TaskManager | None = None
         self._concurrency = concurrency
         self._queues = queues
-        self._lease_seconds = lease_seconds
         self._entered = False
         self._holds_engine = False
         self._closed: asyncio.Task[str] | None = None
@@ -155,7 +158,7 @@ class Worker:
         self._outbox = Outbox(client.engine, self._on_written)
         self._executor = Executor(crew, self._group, self._tasks, self._on_end)
         limits = {key: task.settings.limits for key, task in self._tasks.items()}
-        self._fetcher = Fetcher(client, self._executor, self._outbox, self._concurrency, limits, self._queues)
+        self._fetcher = self._make_fetcher(limits)
         self._lease = Lease(
             client.engine,
             self._executor,
@@ -164,9 +167,17 @@ class Worker:
             queues=self._queues,
             on_joined=self._on_joined,
         )
+        self._services = self._make_services()
+
+    def _make_fetcher(self, limits: dict[tuple[str, str], TaskLimits | None]) -> Fetcher:
+        return Fetcher(self._client, self._executor, self._outbox, self._concurrency, limits, self._queues)
+
+    def _make_services(self) -> list[Service]:
+        """All but the lease, which is started before them and stopped after them."""
+        client = self._client
         rescuer = Rescuer(client.engine, self._lease, client.work_arrived)
         scheduler = Scheduler(client, list(self._tasks.values()), self._crons)
-        self._services = [self._fetcher, rescuer, scheduler, Pruner(client.engine)]
+        return [self._fetcher, rescuer, scheduler, Pruner(client.engine)]
 
     async def _start(self) -> None:
         client, manager = self._client, self._manager
