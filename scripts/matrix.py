@@ -5,8 +5,10 @@
 It is what `make test` calls, with the Python of the project's own environment (`.venv`); the other versions
 get environments beside it (`.venv-3.12`). A version that is not found is named.
 
-Everything runs once, on the version at hand, on asyncio's loop and uvloop. The others run what may depend on the
-interpreter, on the loops that are new with them, and leave out what talks to other programs and what measures.
+Everything runs once, on the version at hand. The others run what may depend on the interpreter, and leave out what
+talks to other programs and what measures. The core runs on every loop of every version. For the rest each loop has
+its version: asyncio's loop the one at hand, eager tasks 3.12, with which they came, uvloop 3.13; what only the version
+at hand runs, it runs on uvloop as well, and all the rest too where no other version is found that would.
 `--all` runs all of it everywhere.
 
 The real servers and the crashes arrange their own runs, and go alone: they measure how soon an application
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +52,12 @@ ONCE = (
     "tests/observing",
 )
 ONCE_MARKS = "not server and not bench"
-# Eager tasks came with 3.12; nothing else about loops changed. The newest has uvloop as well.
-LOOPS = {"3.12": "eager", "3.13": "eager,uvloop"}
-IN_PARALLEL = ("-n", "4")  # more than two cores can do, because most tests wait for other processes
+# What rests on how loops and interpreters make, step and cancel tasks, and so on each pair of the two.
+CORE = "tests/core"
+# What other versions run of the rest; one that is not named, on every loop. `name:folder` is for that folder only.
+LOOPS = {"3.12": f"eager,asyncio:{CORE},uvloop:{CORE}", "3.13": f"uvloop,asyncio:{CORE},eager:{CORE}"}
+# More than two cores can do, because most tests wait for other processes; whoever is done takes from the others.
+IN_PARALLEL = ("-n", "4", "--dist", "worksteal")
 NO_TESTS = 5  # pytest's exit code when it selected none
 INTERRUPTED = 130
 ENDING_SECONDS = 60  # what pytest gets to end after Ctrl-C, before it is killed
@@ -76,16 +82,16 @@ class Result:
 def main() -> int:
     options = parse_arguments(sys.argv[1:])
     results: list[Result] = []
-    missing: list[str] = []
+    wanted = options.only or (*EXPECTED, *NEWER)
+    found = {series: python for series in wanted if (python := interpreters.find(series)) is not None}
+    missing = [s for s in wanted if s not in found and (s not in NEWER or options.only)]
     interrupted = False
     try:
-        for series in options.only or (*EXPECTED, *NEWER):
-            python = interpreters.find(series)
-            if python is not None:
-                results.append(Result(python.version))
-                test_version(python, results[-1], options)
-            elif series not in NEWER or options.only:
-                missing.append(series)
+        for python in found.values():
+            results.append(Result(python.version))
+            test_version(
+                python, results[-1], options, [series for series in found if series != python.series]
+            )
     except KeyboardInterrupt:
         interrupted = True
     if interrupted and results:
@@ -107,7 +113,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def test_version(python: Interpreter, result: Result, options: argparse.Namespace) -> None:
+def test_version(
+    python: Interpreter, result: Result, options: argparse.Namespace, others: Sequence[str]
+) -> None:
     """Install the project for one interpreter and run its tests, all counted into `result`."""
     at_hand = python.series == series_of(sys.version.split()[0])
     print(f"\n=== CPython {python.version} ===", flush=True)
@@ -119,11 +127,13 @@ def test_version(python: Interpreter, result: Result, options: argparse.Namespac
         elif at_hand or options.all:
             alone = [folder for folder in ALONE if (ROOT / folder).is_dir()]
             together = [*IN_PARALLEL, *(f"--ignore={folder}" for folder in alone)]
-            run_pytest(executable, [alone, together] if alone else [together], result)
+            loops = None if options.all else loops_at_hand(others)
+            run_pytest(executable, [alone, together] if alone else [together], result, loops)
         else:
             loops = LOOPS.get(python.series)
             result.notes.append(
-                f"what depends on the interpreter, on {loops or 'every loop'} (--all runs the rest)"
+                f"what depends on the interpreter, on {loops.partition(',')[0] if loops else 'every loop'} "
+                "(--all runs the rest)"
             )
             ignored = [f"--ignore={folder}" for folder in ONCE]
             run_pytest(executable, [[*IN_PARALLEL, "-m", ONCE_MARKS, *ignored]], result, loops)
@@ -131,6 +141,15 @@ def test_version(python: Interpreter, result: Result, options: argparse.Namespac
         result.fail(f"the environment could not be made: {error}")
     finally:
         result.seconds = time.monotonic() - began
+
+
+def loops_at_hand(others: Sequence[str]) -> str | None:
+    """On which loops the version at hand runs, if these others run too; None: on every loop it has."""
+    if not any("uvloop" in LOOPS.get(series, "uvloop").split(",") for series in others):
+        return None
+    # Eager tasks are only asked for where the version at hand knows them.
+    again = ["uvloop"] if sys.version_info < (3, 12) else ["uvloop", "eager"]
+    return ",".join(["asyncio", *(f"{loop}:{folder}" for folder in (CORE, *ONCE) for loop in again)])
 
 
 def environment(python: Interpreter) -> Path:

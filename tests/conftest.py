@@ -1,7 +1,8 @@
 """How the tests run: async tests on every loop, nothing left behind, no hang without stacks, no silent skip.
 
 - `async def test_...` runs once per loop: asyncio, uvloop, and eager tasks from Python 3.12 on.
-  LASTCALL_LOOPS (names with commas) changes the list, `@pytest.mark.loops("asyncio")` chooses for one test,
+  LASTCALL_LOOPS (names with commas; `uvloop:tests/core` for one folder) changes the list,
+  `@pytest.mark.loops("asyncio")` chooses for one test,
   and `"virtual"` is the loop whose clock jumps. Synchronous tests may ask for `loop_flavour` or
   `loop_factory` and are repeated likewise.
 - A test may take `@pytest.mark.timeout(seconds)`; past that an async test fails with the stacks of its tasks.
@@ -28,6 +29,7 @@ from tests.support.loops import (
     LoopErrors,
     LoopFactory,
     default_flavours,
+    flavours_for,
     run_checked,
     why_missing,
 )
@@ -82,7 +84,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if chosen is not None:
         names = list(chosen.args)
     else:
-        names = list(filter(None, os.environ.get("LASTCALL_LOOPS", "").split(","))) or default_flavours()
+        spec = os.environ.get("LASTCALL_LOOPS", "")
+        names = flavours_for(metafunc.definition.nodeid, spec) or default_flavours()
     unknown = set(names) - set(FACTORIES)
     if unknown:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: no such event loop: {', '.join(unknown)}")

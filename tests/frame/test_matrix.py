@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from tests.frame.floorplan import ROOT
+from tests.support.loops import flavours_for
 
 SERIES = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -61,6 +62,25 @@ def test_version_managers_are_searched_newest_first(scripts, monkeypatch, tmp_pa
         write_program(tmp_path / "versions" / version / "bin" / "python3.12", "#!/bin/sh\n")
     ours = [str(path) for path in interpreters.candidates("3.12") if tmp_path in path.parents]
     assert [name.split("/versions/")[1].split("/")[0] for name in ours] == ["3.12.10", "3.12.9"]
+
+
+def test_each_loop_has_its_version(scripts) -> None:
+    """A loop that the version at hand leaves to another one is run there; and the core everywhere, on each."""
+    matrix, _ = scripts
+    here = matrix.loops_at_hand(["3.12", "3.13"])
+    jobs, core, cli = (f"tests/{folder}/test_it.py::test_it" for folder in ("jobs", "core", "cli"))
+    others = [matrix.LOOPS["3.12"], matrix.LOOPS["3.13"]]
+    assert [flavours_for(jobs, spec) for spec in (here, *others)] == [["asyncio"], ["eager"], ["uvloop"]]
+    assert {"asyncio", "uvloop"} <= set(flavours_for(cli, here))
+    assert {"asyncio", "uvloop"} <= set(flavours_for(core, here))
+    assert all(set(flavours_for(core, spec)) == {"asyncio", "uvloop", "eager"} for spec in others)
+
+
+@pytest.mark.parametrize("others", [[], ["3.12"]])
+def test_without_the_version_of_a_loop_it_runs_here(scripts, others: list[str]) -> None:
+    """On a machine without 3.13, or with `--only`, the version at hand leaves no loop out."""
+    matrix, _ = scripts
+    assert matrix.loops_at_hand(others) is None
 
 
 def write_events(path: Path, *events: tuple[str, str]) -> Path:

@@ -62,6 +62,18 @@ def default_flavours() -> list[str]:
     return [name for name in ("asyncio", "uvloop", "eager") if name != "eager" or sys.version_info >= (3, 12)]
 
 
+def flavours_for(test: str, spec: str) -> list[str]:
+    """The loops which `spec` (`asyncio,uvloop:tests/core`) has for a test; an entry with a folder is for that only.
+
+    >>> flavours_for("tests/core/test_run.py::test_it", "asyncio,uvloop:tests/core")
+    ['asyncio', 'uvloop']
+    >>> flavours_for("tests/jobs/test_waits.py::test_it", "asyncio,uvloop:tests/core")
+    ['asyncio']
+    """
+    entries = [entry.partition(":") for entry in spec.split(",") if entry]
+    return [name for name, _, folder in entries if not folder or test.startswith(f"{folder}/")]
+
+
 def run_checked(
     main: Callable[[], Coroutine[Any, Any, T]],
     flavour: str = "asyncio",
