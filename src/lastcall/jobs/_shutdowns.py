@@ -38,7 +38,7 @@ MAX_BYTES = 64 * 1024
 
 _PATIENCE_SECONDS = 1.0
 # Of the time that is left for closing the store: the rest is for closing it.
-_SHARE = 0.3
+_SHARE = 0.5
 _TEXT, _LINES, _LINE = 1000, 50, 300
 _WORKERS = 20
 _RESOURCES_SHARE = 0.25
