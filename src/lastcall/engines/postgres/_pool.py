@@ -2,6 +2,9 @@
 
 Who calls it: the database. asyncpg's own pool resets a connection after every use, which is one more round trip for
 every statement, and our statements leave nothing behind.
+
+Nobody waits for a new connection while another one comes free: to open one, with the first statements on it, takes as
+long as ten on one that is warm. A new one is opened beside, and whoever is first in line gets what is there first.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ...exceptions import EngineUnavailable
@@ -24,50 +27,53 @@ _REFUSED_SECONDS = 1.0
 class Pool:
     """At most `size` connections; `connect` opens one. Belongs to one loop."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
+    def __init__(self, connect: Callable[[], Coroutine[Any, Any, Connection]], size: int) -> None:
         self._connect = connect
         self._size = size
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._opening = 0
+        self._opening: asyncio.Task[Connection] | None = None
+        self._closed = False
         self._refused_until = 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[Connection]] = deque()
 
     async def take(self) -> Connection:
         """A connection that is open as far as we know. Raises `EngineUnavailable`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _WAIT_SECONDS
-        while True:
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_closed():
-                    return connection
-                self.drop(connection)
-            may_add = not self._open or loop.time() >= self._refused_until
-            if may_add and len(self._open) + self._opening < self._size:
-                try:
-                    return await self._add()
-                except EngineUnavailable:
-                    # The server may have no connection left for us but those that we have.
-                    if not self._open:
-                        raise
-                    self._refused_until = loop.time() + _REFUSED_SECONDS
-                    continue  # one may have come free meanwhile, and have told nobody
-            await self._wait(deadline)
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+            self.drop(connection)
+        if self._closed:
+            raise EngineUnavailable("the connections to the database were closed")
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._grow()
+        try:
+            await asyncio.wait({waiter}, timeout=_WAIT_SECONDS)
+        except BaseException:
+            # It may have been given one in the same moment, which is nobody's then.
+            if not waiter.cancel() and waiter.exception() is None:
+                self.give_back(waiter.result())
+            raise
+        if waiter.cancel():
+            raise EngineUnavailable(f"no connection to the database came free within {_WAIT_SECONDS:g} s")
+        return waiter.result()
 
     def give_back(self, connection: Connection) -> None:
         """After use. One that is in doubt is dropped instead."""
-        if connection in self._open and not connection.is_closed():
-            self._idle.append(connection)
-            self._wake()
-        else:
+        if connection not in self._open or connection.is_closed():
             self.drop(connection)
+        elif self._somebody_waits():
+            self._waiting.popleft().set_result(connection)
+        else:
+            self._idle.append(connection)
 
     def drop(self, connection: Connection) -> None:
         """Let go of it without a word."""
         self._open.discard(connection)
         terminate(connection)
-        self._wake()
+        self._grow()
 
     def drop_idle(self) -> None:
         """After one was lost the others probably are, too, and say so only when used."""
@@ -75,7 +81,12 @@ class Pool:
             self.drop(self._idle.pop())
 
     async def close(self) -> None:
-        """Close those that are not in use; the others are dropped."""
+        """Close those that are not in use; the others are dropped. Nobody gets one any more."""
+        self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        self._refuse(EngineUnavailable("the connections to the database were closed"))
         idle, self._idle = self._idle, []
         for connection in idle:
             self._open.discard(connection)
@@ -92,39 +103,47 @@ class Pool:
             terminate(connection)
         self._open.clear()
         self._idle.clear()
+        self._opening = None
 
-    async def _add(self) -> Connection:
-        self._opening += 1
-        try:
-            connection = await self._connect()
-        finally:
-            self._opening -= 1
-            self._wake()
-        self._open.add(connection)
-        return connection
+    # --- those who wait --------------------------------------------------------------------------------
 
-    async def _wait(self, deadline: float) -> None:
+    def _somebody_waits(self) -> bool:
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        return bool(self._waiting)
+
+    def _grow(self) -> None:
+        """Open one more if somebody waits; one after the other, for one may be enough for all."""
+        if self._opening is not None or self._closed or len(self._open) >= self._size:
+            return
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(waiter)
-        try:
-            done, _ = await asyncio.wait({waiter}, timeout=max(0.0, deadline - loop.time()))
-        except asyncio.CancelledError:
-            if waiter.done():
-                self._wake()  # it was told of a connection that now is the next one's
-            raise
-        finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-        if not done:
-            raise EngineUnavailable(f"no connection to the database came free within {_WAIT_SECONDS:g} s")
+        # The server may have no connection left for us but those that we have.
+        may_ask = not self._open or loop.time() >= self._refused_until
+        if may_ask and self._somebody_waits():
+            self._opening = asyncio.Task(self._connect(), loop=loop, name="lastcall-postgres-connect")
+            self._opening.add_done_callback(self._opened)
 
-    def _wake(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
+    def _opened(self, opening: asyncio.Task[Connection]) -> None:
+        self._opening = None
+        error = EngineUnavailable("connecting was cancelled") if opening.cancelled() else opening.exception()
+        if error is None:
+            self._open.add(opening.result())
+            self.give_back(opening.result())
+        elif self._open:
+            self._refused_until = opening.get_loop().time() + _REFUSED_SECONDS
+        else:
+            self._refuse(error)
+        self._grow()
+
+    def _refuse(self, error: BaseException) -> None:
+        """All who wait hear of it, each by an error of its own: raised in many tasks, one would gather all
+        tracebacks."""
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                own = EngineUnavailable(*error.args) if isinstance(error, EngineUnavailable) else error
+                own.__cause__ = error.__cause__
+                waiter.set_exception(own)
 
 
 def terminate(connection: Connection) -> None:
