@@ -58,7 +58,8 @@ async def test_a_job_begins_after_what_its_claim_waited_for(
 
         async with holding(engine, lock):
             claim = asyncio.ensure_future(engine.claim(ClaimRequest("w", 5, {("work", ""): limits})))
-            what = f'"{engine.schema}".worker' if limits is None else "pg_advisory_xact_lock"
+            # The server shows the first kilobyte of a statement.
+            what = f'"{engine.schema}".lane' if limits is None else "pg_advisory_xact_lock"
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while not await query(_WAITING, what):
                     await asyncio.sleep(0.01)

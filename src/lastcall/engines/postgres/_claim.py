@@ -5,7 +5,8 @@ many jobs are queued there or in lanes that this worker does not know.
 
 What makes it safe: the rows are locked in the statement that takes them, and rows that others have locked are skipped,
 so no job is taken twice and no claim waits for another. The worker's row is locked against its deletion, so a rescue
-either comes first, and the claim gets nothing, or sees what was taken. How many of a limited task run, and its bucket,
+either comes first, and the claim gets nothing, or sees what was taken. A lock is a write, which has to reach the disk;
+so the row is locked only for a claim that has found something. How many of a limited task run, and its bucket,
 are looked at under the lock of that task, which every claim takes that could start one.
 
 A skipped row may turn out to be free after all. Then `next_due_seconds` says to ask again soon.
@@ -35,7 +36,7 @@ _NEXT_DUE = """least((SELECT min(due_at) FROM lastcall.job WHERE status = 'sched
 # $1 now, $2 worker, $3 claim, $4 tasks, $5 versions, $6 room of each task, $7 limit, $8 queues, $9 whatever is due,
 # $10 whether there are suspects or not, $11 what is told of every attempt but a job's first, $12 its size
 _LANES = """lanes AS MATERIALIZED (SELECT lane.*, known.room FROM lastcall.lane
-    JOIN unnest($4::text[], $5::text[], $6::int[]) AS known (task, version, room)
+    JOIN unnest($4::text[], $5::text[], $6::text[]::int[]) AS known (task, version, room)
     ON lane.task = known.task AND lane.version = known.version
     WHERE $8::text[] IS NULL OR lane.queue = ANY($8::text[]))"""
 # As `Claimed` has them.
@@ -44,19 +45,20 @@ _CLAIMED = """{job}.id, {job}.attempt, {lane}.task, {lane}.version, {job}.args, 
 _HAS_STEPS = "EXISTS (SELECT FROM lastcall.step WHERE step.job = {job}.n)"
 _CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS due_at,
         EXISTS (SELECT FROM lastcall.job WHERE suspect AND status IN ('queued', 'running')) AS suspects),
-    me AS MATERIALIZED (SELECT 1 FROM lastcall.worker WHERE id = $2 FOR KEY SHARE), {_LANES},
+    {_LANES},
     found AS MATERIALIZED (SELECT best.n, best.priority, lanes.room, lanes.queue, lanes.task, lanes.version,
         {{place}} AS place
         FROM lanes CROSS JOIN LATERAL (SELECT n, priority FROM lastcall.job
             WHERE job.lane = lanes.id AND status = 'queued' AND NOT held AND {{which}}
             ORDER BY priority DESC, n LIMIT lanes.room FOR UPDATE SKIP LOCKED) AS best
-        WHERE EXISTS (SELECT FROM me)
-        AND ($9::bool OR NOT coalesce((SELECT due_at <= now FROM moment), false))
+        WHERE ($9::bool OR NOT coalesce((SELECT due_at <= now FROM moment), false))
         AND ($10::bool OR NOT (SELECT suspects FROM moment))),
     best AS MATERIALIZED (SELECT * FROM found WHERE place <= room ORDER BY priority DESC, n LIMIT $7::int),
+    me AS MATERIALIZED (SELECT 1 FROM lastcall.worker WHERE id = $2 AND EXISTS (SELECT FROM best) FOR KEY SHARE),
     taken AS (UPDATE lastcall.job SET status = 'running', attempt = attempt + 1, worker = $2, claim = $3::bigint,
         started_at = {NOW_AT_LAST}, last_seq = last_seq + (attempt > 0)::int,
-        log_bytes = log_bytes + CASE WHEN attempt > 0 THEN $12::bigint ELSE 0 END FROM best WHERE job.n = best.n
+        log_bytes = log_bytes + CASE WHEN attempt > 0 THEN $12::bigint ELSE 0 END
+        FROM best WHERE job.n = best.n AND EXISTS (SELECT FROM me)
         RETURNING job.n, job.id, attempt, args, job.priority, failures, created_at, key, labels, options, parent_id,
         started_at, last_seq, log_bytes, log_max_bytes, log_max_age_seconds, best.queue, best.task, best.version),
     told AS (INSERT INTO lastcall.event (job, seq, attempt, at, type, data, upto)
@@ -64,7 +66,8 @@ _CLAIM = f"""WITH moment AS MATERIALIZED (SELECT {NOW} AS now, {_NEXT_DUE} AS du
     SELECT {_CLAIMED.format(job="taken", lane="taken", has_steps="attempt > 1 AND " + _HAS_STEPS.format(job="taken"))},
         taken.n, taken.last_seq, taken.log_bytes, taken.log_max_bytes, taken.log_max_age_seconds,
         moment.now, moment.suspects, moment.due_at AS next_due_at,
-        EXISTS (SELECT FROM me) AND (SELECT count(*) < $7::int FROM taken) AND EXISTS (SELECT FROM lanes
+        (SELECT count(*) < $7::int FROM taken) AND EXISTS (SELECT FROM lastcall.worker WHERE id = $2)
+            AND EXISTS (SELECT FROM lanes
             WHERE lanes.room >= $7::int AND (SELECT n FROM lastcall.job WHERE job.lane = lanes.id AND status = 'queued'
             AND NOT held AND {{which}} AND n NOT IN (SELECT taken.n FROM taken)
             ORDER BY priority DESC, n LIMIT 1) IS NOT NULL) AS is_left
@@ -222,9 +225,10 @@ async def _take(store: Store, call: Call, terms: _Terms, *, suspect: bool = Fals
     room = [max(0, min(rooms.get(task, limit), limit)) for task in tasks]
     told = status_event(JobStatus.RUNNING, worker=request.worker_id)
     best = _CLAIM_BEST if all(one in (0, limit) for one in room) else _CLAIM_WITHIN_ROOM
+    # Numbers as texts: see `_submit`.
     rows = await store.rows(
         _CLAIM_SUSPECT if suspect else best, store.now, request.worker_id, call.number, tasks, versions,
-        room, limit, queues, terms.anyhow, terms.beside_suspects, told.data, size_of(told),
+        list(map(str, room)), limit, queues, terms.anyhow, terms.beside_suspects, told.data, size_of(told),
     )  # fmt: skip
     first = rows[0]
     now, next_due_at = first["now"], first["next_due_at"]

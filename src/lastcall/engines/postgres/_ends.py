@@ -42,7 +42,7 @@ _COMPLETE_MANY = f"""WITH done AS (UPDATE lastcall.job SET status = 'completed',
     result = ends.result, ended_at = {NOW_ONCE}, expires_at = {NOW_ONCE} + coalesce(retention_seconds, $2::float8),
     last_seq = last_seq + (last_seq > 0)::int,
     log_bytes = log_bytes + CASE WHEN last_seq > 0 THEN $7::bigint ELSE 0 END
-    FROM unnest($3::text[], $4::int[], $5::text[]) AS ends (id, attempt, result)
+    FROM unnest($3::text[], $4::text[]::int[], $5::text[]) AS ends (id, attempt, result)
     WHERE job.id = ends.id AND job.attempt = ends.attempt AND job.status = 'running' AND NOT job.tied
     RETURNING job.id, job.n, job.attempt, last_seq, log_bytes, log_max_bytes, log_max_age_seconds),
     told AS (INSERT INTO lastcall.event (job, seq, attempt, at, type, data, upto)
@@ -145,10 +145,11 @@ def completed_of(ends: Sequence[AttemptEnd]) -> list[AttemptEnd]:
 async def complete_many(store: Store, ends: Sequence[AttemptEnd]) -> set[str]:
     """Write down these results in one statement; the jobs that have ended by it. Others are not that simple."""
     ids, attempts = [end.id for end in ends], [end.attempt for end in ends]
+    fences = list(map(str, attempts))  # as texts: see `_submit`
     results = [end.outcome.result for end in ends if isinstance(end.outcome, Completed)]
     retention, told = store.terms.retention_seconds, _TOLD_COMPLETED.data
     size = size_of(_TOLD_COMPLETED)
-    rows = await store.rows(_COMPLETE_MANY, store.now, retention, ids, attempts, results, told, size)
+    rows = await store.rows(_COMPLETE_MANY, store.now, retention, ids, fences, results, told, size)
     await trim(store, [Head(*head) for _, _, *head in rows if head[0] is not None])
     are_all, done, *_ = rows[0]
     if are_all:

@@ -2,13 +2,15 @@
 
 Who calls it: the engine, on its loop. After commits it tells others, at most every few milliseconds: a NOTIFY holds a
 lock over all commits of the database, so there is one for many commits, and never one for each token. The number of
-changes is drawn from a sequence with it. Looking at that number is the truth beneath: a hint may be lost with its
+changes is drawn from a sequence with it. None of that waits for the disk: the lock would be held as long, and a server
+that crashes has lost all listeners anyway. Looking at the number is the truth beneath: a hint may be lost with its
 connection, and behind a pooler nobody can listen.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +27,11 @@ POLL_WITHOUT_LISTEN_SECONDS = 0.05
 # How soon after one notification comes the next one.
 _QUIET_SECONDS = 0.01
 _AGAIN_SECONDS = (0.05, 2.0)
+# How long those that listen and tell may take to end.
+_PATIENCE_SECONDS = 2.0
 
-_TELL = "SELECT nextval('lastcall.news') FROM (SELECT pg_notify($1, $2)) AS told"
+_TELL = """SELECT nextval('lastcall.news')
+    FROM (SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)) AS told"""
 _LOOK = "SELECT last_value FROM lastcall.news"
 
 
@@ -41,6 +46,7 @@ class Hints:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._database: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._over = asyncio.Event()
         self._leaving: set[asyncio.Task[None]] = set()
         self._telling: asyncio.Task[None] | None = None
         self._dirty = False
@@ -67,14 +73,14 @@ class Hints:
 
     async def stop(self) -> None:
         """Tell what is still to be told, and hear nothing more."""
-        telling = self._telling
-        if telling is not None:
-            await asyncio.wait({telling}, timeout=2.0)
-            telling.cancel()
         self._unwatch()
-        tasks = self._leaving if telling is None else {*self._leaving, telling}
+        tasks = self._leaving if self._telling is None else {*self._leaving, self._telling}
         if tasks:
-            await asyncio.wait(tasks)
+            _, late = await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
         self._loop = self._database = None
 
     def abandon(self) -> None:
@@ -114,7 +120,9 @@ class Hints:
         if self._loop is None or self._database is None or self._tasks or not self._listeners:
             return
         loop = self._loop
-        self._tasks = [asyncio.Task(self._poll(self._database), loop=loop, name="lastcall-postgres-poll")]
+        self._over = over = asyncio.Event()
+        poll = self._poll(self._database, over)
+        self._tasks = [asyncio.Task(poll, loop=loop, name="lastcall-postgres-poll")]
         if self._database.pooled:
             self._say_so(self._database)
         else:
@@ -132,12 +140,18 @@ class Hints:
             )
 
     def _unwatch(self) -> None:
-        """Hear nothing more. The tasks that did take a moment to end; `stop` waits for them."""
+        """Hear nothing more. The tasks that did take a moment to end; `stop` waits for them.
+
+        The one that polls ends by itself. To cancel a statement that is under way takes a connection more, and behind
+        some poolers it takes as long as the statement may: a close took forty seconds now and then.
+        """
         tasks, self._tasks = self._tasks, []
         if self._loop is not None and not self._loop.is_closed():
+            self._over.set()
             for task in tasks:
                 self._leaving.add(task)
                 task.add_done_callback(self._leaving.discard)
+            for task in tasks[1:]:  # the first one polls
                 task.cancel()
 
     def _changed(self) -> None:
@@ -179,17 +193,20 @@ class Hints:
         if payload != self._me:
             self._changed()
 
-    async def _poll(self, database: Database) -> None:
+    async def _poll(self, database: Database, over: asyncio.Event) -> None:
         """Look at the number of changes; those that are not ours are news."""
-        while True:
+        pause = POLL_WITHOUT_LISTEN_SECONDS if database.pooled else POLL_SECONDS
+        while not over.is_set():
             try:
                 number = await database.read(_look)
             except Exception:
                 self._seen = None
             else:
-                if self._is_news(number):
+                if not over.is_set() and self._is_news(number):
                     self._changed()
-            await asyncio.sleep(POLL_WITHOUT_LISTEN_SECONDS if database.pooled else POLL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await over.wait()
 
     def _is_news(self, number: int) -> bool:
         seen, self._seen = self._seen, number

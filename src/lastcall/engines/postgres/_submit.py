@@ -26,11 +26,14 @@ _NEW_LANES = """INSERT INTO lastcall.lane (queue, task, version)
 # A lane that is missing makes the whole statement fail, because it is not null.
 _LANE = """(SELECT id FROM lastcall.lane WHERE lane.task = new.task AND lane.version = new.version
     AND lane.queue = new.queue)"""
+# Numbers go as texts here, in a claim and in what completes many: asyncpg knows `text[]`, and asks the server about any
+# other array, on each connection anew, some round trips in the middle of a call. The first jobs of a process felt it.
 _INSERT_PLAIN = f"""INSERT INTO lastcall.job
     (id, lane, status, priority, max_lost, max_attempts, created_at, options, args)
     SELECT new.id, {_LANE}, 'queued', new.priority, new.max_lost, new.max_attempts, {NOW_ONCE}, new.options, new.args
-    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::text[],
-    $10::text[]) WITH ORDINALITY AS new (id, queue, task, version, priority, max_lost, max_attempts, options, args, at)
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]::int[], $7::text[]::int[],
+    $8::text[]::int[], $9::text[], $10::text[]) WITH ORDINALITY
+    AS new (id, queue, task, version, priority, max_lost, max_attempts, options, args, at)
     ORDER BY new.at"""
 _INSERT_IN = """INSERT INTO lastcall.job (id, lane, status, priority, max_lost, max_attempts, created_at, options, args,
     due_at, retention_seconds, parent_id, labels, key, key_task, limit_key, limit_count, log_max_bytes,
@@ -99,9 +102,10 @@ async def submit_plain(store: Store, calls: Sequence[Sequence[NewJob]]) -> list[
         return answers
     columns = [[getattr(job, name) for job in jobs] for name in NewJob._fields]
     named = dict(zip(NewJob._fields, columns, strict=True))
-    shared = ("queue", "task", "version", "priority", "max_lost", "max_attempts", "options", "args")
+    lane = (named[name] for name in ("queue", "task", "version"))
+    numbers = (list(map(str, named[name])) for name in ("priority", "max_lost", "max_attempts"))
     try:
-        await store.rows(_INSERT_PLAIN, store.now, ids, *(named[name] for name in shared))
+        await store.rows(_INSERT_PLAIN, store.now, ids, *lane, *numbers, named["options"], named["args"])
     except Exception as error:
         raise _refused(store, error) from error
     return answers
