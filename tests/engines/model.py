@@ -188,6 +188,8 @@ class ModelTransaction:
 class ModelEngine:
     """The port over a `ModelStore`; two objects on one store are two processes on one file."""
 
+    shares_commits = True
+
     def __init__(self, clock: Clock | None = None, store: ModelStore | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
         self.store = store or ModelStore()

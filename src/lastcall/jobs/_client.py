@@ -214,7 +214,10 @@ class Client:
     async def _submit(self, jobs: Sequence[NewJob]) -> list[Submitted]:
         ready = self._is_open and self._loop is asyncio.get_running_loop()
         engine = self.engine if ready else await self.ready()
-        self.work_arrived()  # so that a worker's claim shares the commit; it may come too early, hence once more below
+        # So that a worker's claim shares the commit; it may come too early, hence once more below. Where each call is a
+        # commit of its own it would only be under way, and find nothing, when the jobs are there.
+        if engine.shares_commits:
+            self.work_arrived()
         answers = await engine.submit(jobs)
         _check_keys(jobs, answers)
         self.work_arrived()

@@ -51,7 +51,14 @@ from ._state import CancelOutcome, JobStatus
 
 
 class Engine(Protocol):
-    """Where jobs, steps and events live."""
+    """Where jobs, steps and events live.
+
+    `shares_commits`: whether verbs that are called together are written in one commit, submits first, so that a claim
+    called beside a submit brings its jobs.
+    """
+
+    @property
+    def shares_commits(self) -> bool: ...
 
     # --- its own life ---
 

@@ -45,7 +45,15 @@ class Fetcher(Service):
         self._tasks = tasks
         self._queues = queues
         self._pausing = Pausing()
+        self._was_full = True
         self.worker_id = ""
+
+    def slot_freed(self) -> None:
+        """A job has ended. A claim that shares its end's commit sees what the end sets in motion. Elsewhere it is news
+        only where the last claim was short of slots, or waits until nothing runs; the rest is told when it is written.
+        """
+        if self._client.engine.shares_commits or self._was_full or self._pausing.is_paused:
+            self.wake()
 
     async def claim_once(self) -> int:
         """Claim now, whatever the loop does; how many jobs began."""
@@ -56,6 +64,7 @@ class Fetcher(Service):
     async def run_once(self) -> float | None:
         executor, worker_id = self._executor, self.worker_id
         free = self._concurrency - len(executor.running)
+        self._was_full = True  # until it brings less than was asked for
         if free <= 0:
             return None
         wanted = 0 if self._must_run_empty() else free
@@ -71,6 +80,7 @@ class Fetcher(Service):
             self._client.changed([job.id for job in result.jobs])
         if len(result.jobs) == free:
             return None if free == self._concurrency - len(executor.running) else 0
+        self._was_full = False
         if wanted == 0 and not self._pausing.is_paused:
             return 0  # the suspect is gone: now for the others
         due = [result.next_due_seconds, self._pausing.look_again_in(time.monotonic()), _ASK_SECONDS]

@@ -208,7 +208,7 @@ class Worker:
     def _on_end(self, end: AttemptEnd | None) -> None:
         if end is not None:
             self._outbox.add(end)
-        self._fetcher.wake()
+        self._fetcher.slot_freed()
 
     def _on_written(self, ends: list[AttemptEnd], statuses: list[JobStatus | None]) -> None:
         for end, status in zip(ends, statuses, strict=True):

@@ -126,6 +126,8 @@ class PostgresEngine:
         self._appends = Batches("events", self._append_events)
         self.streams = PostgresStreams(self._ready, self._do, self._written, self.listen)
 
+    shares_commits = False
+
     def __repr__(self) -> str:
         return f"<PostgresEngine {self.address.shown} {'closed' if self._database is None else 'open'}>"
 

@@ -130,6 +130,8 @@ class SqliteEngine:
         self._outage = Outage()
         self.streams = SqliteStreams(self._write, self._read, self.listen, self._clock)
 
+    shares_commits = True
+
     def __repr__(self) -> str:
         return f"<SqliteEngine {self.path!r} {'closed' if self._writer is None else 'open'}>"
 
