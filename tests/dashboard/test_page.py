@@ -251,11 +251,11 @@ def test_hostile_words_stay_words(bar: Bar, visitor: Visitor) -> None:
     visitor.page.events.clear()  # two of these ids are none, and the browser notes the 404
 
 
-@pytest.mark.parametrize("width", [320, 390])
-def test_a_phone_has_nothing_beside_its_screen(width: int, bar: Bar, visitor: Visitor) -> None:
+def test_a_phone_has_nothing_beside_its_screen(bar: Bar, visitor: Visitor) -> None:
     """No page scrolls sideways, whatever long words it shows; what is pressed is large enough for a thumb."""
     bar.order("invoice", customer="x" * 300)
     id = bar.order("analyse", folder="a-very-long-folder-name-without-any-space/" * 3, files=3)
+    width = 320
     visitor.screen(width, 844)
     bar.ask("PUT", f"/lastcall/streams/{'x' * 300}", [])
     for place in (

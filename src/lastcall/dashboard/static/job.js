@@ -130,7 +130,7 @@ function factsOf(told) {
 
 function text([name]) {
   const pre = h("pre", {tabindex: 0}), copy = h("button", {type: "button", class: "quiet", onclick: () =>
-    navigator.clipboard?.writeText(pre.textContent).then(() => notice(`${name} copied`), () => notice("The browser did not let it be copied", true))}, "Copy");
+    navigator.clipboard?.writeText(pretty(node.shown, Infinity)).then(() => notice(`${name} copied`), () => notice("The browser did not let it be copied", true))}, "Copy");
   const node = panel(name, pre);
   node.querySelector("header").append(copy);
   node.show = ([, said]) => {

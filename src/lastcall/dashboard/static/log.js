@@ -12,7 +12,7 @@ const KEPT = 200;
  * The rule for the text is that of `lastcall.streams.TextView`.
  */
 export function jobLog(id, hears) {
-  const rows = h("ol", {class: "events", tabindex: 0, "aria-label": "Events"}), none = empty("No events yet", "What the job tells with ctx.progress, ctx.log, ctx.emit and ctx.stream appears here as it is written.");
+  const rows = h("ol", {class: "events", tabindex: 0, "aria-label": "Events"}), none = empty("No events", "What a job tells with ctx.progress, ctx.log, ctx.emit and ctx.stream appears here as it is written.");
   const events = panel("Events", rows, none), texts = h("div");
   const streams = new Map(); // tapes, by name
   let kept = [], last = 0, count = 0, news = true, feed = follow();

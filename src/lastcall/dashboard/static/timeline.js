@@ -57,7 +57,7 @@ function inFlight(job, attempt, recorded) {
   if (job.status !== "running" || !attempt || attempt.ended_at) return [];
   const mine = recorded.filter(one => one.attempt === attempt.attempt);
   const told = job.running_steps?.filter(({key}) => !mine.some(one => one.key === key && one.status === "running"))
-    ?? [{key: "not recorded yet", started_at: Math.max(0, ...mine.map(one => one.ended_at ?? Infinity)), why: ELSEWHERE}];
+    ?? [{key: "named when it ends", started_at: Math.max(0, ...mine.map(one => one.ended_at ?? Infinity)), why: ELSEWHERE}];
   return told.filter(one => one.started_at < Infinity).map(one =>
     ({...one, started_at: Math.max(one.started_at, attempt.started_at), ended_at: null, status: "running", attempt: attempt.attempt}));
 }
