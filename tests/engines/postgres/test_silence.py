@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lastcall.engines.postgres import PostgresEngine
+from lastcall.engines.postgres import PostgresEngine, _database
 from lastcall.engines.postgres._store import Store
 from lastcall.jobs import Jobs
 from lastcall.jobs._rows import Renewal, WorkerRow
@@ -20,6 +20,12 @@ pytestmark = pytest.mark.loops("asyncio")
 
 # Much less than a call waits that keeps no lease.
 WITHIN_SECONDS = 30.0
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leases here are so short that a busy machine would not answer within half of one."""
+    monkeypatch.setattr(_database, "_LATER_LEAST_SECONDS", 0.8 * WITHIN_SECONDS)
 
 
 def worker(worker_id: str, lease_seconds: float = 1.0) -> WorkerRow:
