@@ -3,10 +3,11 @@
 import asyncio
 import json
 import logging
+import resource
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from lastcall import Kind, Outcome, Phase, ShutdownPlan, ShutdownReport, StopReason, TaskManager, TaskOutcome
+from lastcall.engines.postgres import PostgresEngine
 from lastcall.engines.sqlite import SqliteEngine
 from lastcall.exceptions import BadArguments, BadDeclaration
 from lastcall.jobs import Jobs, PastShutdown, _shutdowns, _worker
@@ -21,7 +23,9 @@ from lastcall.jobs._shutdowns import MAX_BYTES, STREAM, encode
 from lastcall.streams._policy import JSON
 from lastcall.streams._port import EntryRow, Write
 from tests.engines.model import ModelEngine
+from tests.engines.postgres.support import clear, empty_schema
 from tests.jobs.running import Faulty
+from tests.support.postgres import shared_url
 
 pytestmark = pytest.mark.loops("asyncio")
 
@@ -92,6 +96,20 @@ async def test_the_next_process_reads_who_was_left(tmp_path: Path) -> None:
     assert [phase.phase for phase in report.phases] == [Phase.DRAIN, Phase.CANCEL]
     assert not report.clean and final.resources[0].outcome is Outcome.FINISHED
     assert report.started_at <= past.at and past.pid > 0 and past.host
+
+
+async def test_on_postgresql() -> None:
+    """The same in a database: two processes end, and a third one reads both reports."""
+    with empty_schema() as schema:
+        await clear(schema)
+        for name in ("blue", "green"):
+            await unclean(Jobs(PostgresEngine(shared_url(), schema=schema)), a_manager(name))
+        async with Jobs(PostgresEngine(shared_url(), schema=schema)) as jobs:
+            found = await jobs.shutdowns()
+            assert await jobs.streams.find() == []
+        await clear(schema)
+    assert [past.report.name for past in found] == ["green", "blue"]
+    assert [task.outcome for past in found for task in past.report.tasks] == [Outcome.REFUSED] * 2
 
 
 async def script(jobs: Jobs) -> None:
@@ -205,12 +223,12 @@ async def test_an_engine_that_has_no_room_for_it(caplog: pytest.LogCaptureFixtur
     assert events(caplog) == []
 
 
-@pytest.mark.parametrize("trouble", ["locked", "gone", "hangs", "no time"])
+@pytest.mark.parametrize("trouble", ["locked", "gone", "full", "hangs", "no time"])
 async def test_a_store_in_trouble_does_not_spoil_the_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    """Locked by a backup, deleted, not answering, or a plan without a second for it: the log says that the report is
-    not kept, and the store is closed as it would have been, so that the end is as clean as the work was."""
+    """Locked by a backup, deleted, full, not answering, or a plan without a second for it: the log says that it is not
+    kept, and the store is closed as it would have been, so that the end is as clean as the work was."""
     if trouble in ("locked", "hangs"):
         monkeypatch.setattr(_shutdowns, "_PATIENCE_SECONDS", 0.3)
     faulty = Faulty(SqliteEngine(str(tmp_path / "jobs.db"), synchronous="off"))
@@ -229,6 +247,8 @@ async def test_a_store_in_trouble_does_not_spoil_the_end(
                 (tmp_path / "jobs.db").unlink()
             manager.begin_shutdown()
             manager.force()
+            with no_room_in(tmp_path) if trouble == "full" else nullcontext():
+                await manager.shutdown()
     report = manager.report
     assert report is not None
     if trouble != "no time":  # where nothing had the time to close
@@ -236,11 +256,28 @@ async def test_a_store_in_trouble_does_not_spoil_the_end(
         assert report.clean
     assert events(caplog) == ["shutdown.report_not_kept"]
     line = next(one for one in caplog.records if getattr(one, "event", "") == NAMES[0])
-    told = {"locked": "write lock", "gone": "opened", "hangs": "did not answer", "no time": "no time"}
+    told = {
+        "full": "cannot be used",
+        "locked": "write lock",
+        "gone": "opened",
+        "hangs": "did not answer",
+        "no time": "no time",
+    }
     said = line.getMessage()
     assert told[trouble] in said or (trouble == "locked" and told["hangs"] in said)
     assert line.levelno == logging.WARNING
     await asyncio.get_running_loop().run_in_executor(None, join_last_words)
+
+
+@contextmanager
+def no_room_in(folder: Path) -> Iterator[None]:
+    """No file grows any more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "jobs.db-wal").stat().st_size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def join_last_words() -> None:
