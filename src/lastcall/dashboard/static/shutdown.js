@@ -100,13 +100,12 @@ function report(one) {
     h("p", {class: "verdict", "data-clean": String(one.clean)}, h("b", null, one.clean ? "Clean" : "Not clean"),
       ` in ${span(one.seconds)} of ${span(one.budget_seconds)}${one.forced ? ", forced" : ""}. ${counts || "Nothing was running"}.`,
       one.late_births_refused ? ` ${plural(one.late_births_refused, "new task")} refused meanwhile.` : "",
-      one.is_complete ? "" : " Written before its store closed: what came after is not in it.",
       one.tasks_left_out ? ` ${plural(one.tasks_left_out, "task")} more than the store keeps.` : ""),
     h("ul", {class: "phases"}, (one.phases ?? []).map(phase => {
       const used = h("i");
       place(used, "width", phase.budget_seconds ? phase.seconds / phase.budget_seconds : 0);
       return h("li", null, h("span", {class: "name"}, phase.phase), h("span", {class: "lease", "aria-hidden": "true"}, used), h("span", {class: "n soft"}, `${span(phase.seconds)} of ${span(phase.budget_seconds)}`));
-    })),
+    }), one.is_complete ? null : h("li", null, h("span", {class: "name"}, "close"), h("span", {class: "soft"}, "this was written before it"))),
     bad.slice(0, 50).map(task => h("details", null, h("summary", null, mark(task.outcome), " ", named(task.name), " ", h("span", {class: "soft"}, [task.kind, task.error].filter(Boolean).join(", "))),
       h("pre", {tabindex: 0}, task.stack?.length ? task.stack.join("\n") : task.error ?? "no stack was taken"))));
   say(node.note, [`${one.reason}`, where].filter(Boolean).join(" · "));
