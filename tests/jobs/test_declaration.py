@@ -483,3 +483,49 @@ def test_a_concurrency_key_that_is_no_parameter(declared: Jobs) -> None:
         work.call("a")
     with pytest.raises(BadDeclaration, match="'folder'"):
         declared.worker()
+
+
+# --- when the annotations are read ---------------------------------------------------------------------
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("how", ["open", "block"])
+async def test_opening_reads_the_annotations(how: str) -> None:
+    """A web process only submits: what reading them takes is taken while it starts, and not in its first request."""
+    read: list[str] = []
+
+    class Slow:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            read.append("read")
+            return handler(str)
+
+    def work(text: Slow) -> None: ...
+
+    jobs = Jobs(ModelEngine())
+    work.__annotations__ = {"text": Slow, "return": None}
+    task = jobs.task(work)
+    assert read == []
+    await (jobs.open() if how == "open" else jobs.__aenter__())
+    assert read
+    read.clear()
+    await task.submit("text")  # type: ignore[arg-type]
+    assert read == []
+    await (jobs.close() if how == "open" else jobs.__aexit__(None, None, None))
+
+
+@pytest.mark.loops("asyncio")
+async def test_opening_does_not_fail_for_a_task_that_nobody_uses() -> None:
+    """One of two tasks has an annotation that means nothing: the other one works, and who uses the first is told."""
+    jobs = Jobs(ModelEngine())
+
+    @jobs.task
+    def good(n: int) -> None: ...
+
+    @jobs.task
+    def bad(n: NobodyHasDefinedThis) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    async with jobs:
+        await good.submit(1)
+        with pytest.raises(BadDeclaration, match="NobodyHasDefinedThis"):
+            await bad.submit(1)

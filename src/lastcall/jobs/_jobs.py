@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -132,6 +133,7 @@ class Jobs:
 
     async def open(self) -> Self:
         """Open the store now rather than at the first use. Raises `EngineUnavailable`, `SchemaTooNew`."""
+        self._read_ahead()
         await self._client.ready()
         return self
 
@@ -143,6 +145,7 @@ class Jobs:
         await self._client.close()
 
     async def __aenter__(self) -> Self:
+        self._read_ahead()
         await self._client.hold()
         return self
 
@@ -150,6 +153,13 @@ class Jobs:
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self._client.release(_manager_around())
+
+    def _read_ahead(self) -> None:
+        """Read the annotations of what is declared. The first to be read loads parts of pydantic, 20 ms in which the
+        whole loop stands still: rather here than in the first request that submits something."""
+        for task in self._tasks.values():
+            with contextlib.suppress(BadDeclaration):  # whoever uses it is told
+                task.prepare()
 
     # --- declaring -------------------------------------------------------------------------------------
 
