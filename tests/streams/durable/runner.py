@@ -113,6 +113,10 @@ class Server:
             "tests.streams.durable.app:app",
             "--port",
             str(self._port),
+            # The suite computes for seconds between requests. On a busy machine that was longer than uvicorn keeps an
+            # idle connection, and the next request went into one that had just been closed.
+            "--timeout-keep-alive",
+            str(RUN_SECONDS),
         ]
         self._process = subprocess.Popen(
             [*command, "--log-level", "warning"], env=self._environment, cwd=ROOT
