@@ -16,7 +16,7 @@ from lastcall.exceptions import EngineUnavailable
 from lastcall.jobs import Jobs
 from lastcall.streams import MemoryStore, Streams
 from lastcall.testing import VirtualClock
-from tests.asgi.driver import Request, get, running
+from tests.asgi.driver import Request, get, running, within
 from tests.streams.stores import KINDS, opened
 from tests.streams.test_durable_streams import HOST, JSON, Site, site
 
@@ -225,6 +225,20 @@ async def test_streams_of_jobs_are_not_opened_again_by_a_late_look(tmp_path: Pat
     async with asyncio.timeout(10):
         async with jobs:  # closed, so that it can be opened
             assert len(await jobs.streams.find()) == 1
+
+
+async def test_the_list_goes_on_in_the_drain() -> None:
+    """Who watches a deploy sees the streams to its end, while the streams themselves are read elsewhere by then."""
+    made = Site(Streams())
+    async with running(made.app) as lifespan:
+        assert (await made.send("PUT", "a")).status == 201
+        hold = asyncio.Event()
+        made.manager.create_task(hold.wait(), name="work")
+        made.manager.begin_shutdown()
+        assert (await listed(made))["shown"] == 1
+        assert (await made.look("a")).status == 503
+        hold.set()
+        await within(lifespan.stop())
 
 
 @pytest.mark.parametrize("durable", [False, True])

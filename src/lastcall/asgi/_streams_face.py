@@ -7,6 +7,7 @@ its routes stand in the table so that the table is whole.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from ..streams import StreamInfo, Streams
@@ -56,27 +57,19 @@ class StreamsFace:
 
     def routes(self) -> list[Route]:
         free = self._durable.streams
-        listing = []
-        if free is not None:
-
-            async def list_them(request: Request) -> Answer:
-                return await self._list(free, request)
-
-            listing.append(
-                Route(
-                    "GET",
-                    "streams",
-                    list_them,
-                    "The free-standing streams by their names. To be listed prolongs no stream's life.",
-                    {200: Says("one page", models.StreamPage, examples.STREAM_PAGE, headers=LINK)},
-                    query=_FILTERS,
-                    refuses=(422, 503),
-                )
-            )
-        return [
-            *listing,
-            *protocol_routes(self._protocol, free=free is not None, jobs=self._jobs is not None),
-        ]
+        protocol = protocol_routes(self._protocol, free=free is not None, jobs=self._jobs is not None)
+        if free is None:
+            return protocol
+        listing = Route(
+            "GET",
+            "streams",
+            partial(self._list, free),
+            "The free-standing streams by their names. To be listed prolongs no stream's life.",
+            {200: Says("one page", models.StreamPage, examples.STREAM_PAGE, headers=LINK)},
+            query=_FILTERS,
+            refuses=(422, 503),
+        )
+        return [listing, *protocol]
 
     # --- the list ---------------------------------------------------------------------------------------
 
