@@ -33,7 +33,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(spawn_tasks=2_000, spawn_rounds=3, held_tasks=5_000, held_rounds=2, import_rounds=3)
+QUICK = Sizes(spawn_tasks=1_000, spawn_rounds=2, held_tasks=5_000, held_rounds=1, import_rounds=2)
 
 
 class ChildFailed(Exception):
