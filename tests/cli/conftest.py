@@ -1,5 +1,7 @@
-"""No test of the command writes into the home of whoever runs it."""
+"""No test of the command writes into the home of whoever runs it; and a folder that is on a disk."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,3 +13,11 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder outside of memory, where a test run and some machines have their temporary files: `doctor` objects."""
+    lasting = Path("/var/tmp")
+    with tempfile.TemporaryDirectory(dir=lasting if lasting.is_dir() else None) as folder:
+        yield Path(folder).resolve()

@@ -42,11 +42,11 @@ def pattern(output: str) -> str:
 
 
 @pytest.mark.server
-def test_the_sessions_of_the_page(tmp_path: Path) -> None:
+def test_the_sessions_of_the_page(on_disk: Path) -> None:
     """A person who pastes the page's app and its commands, one after the other, sees what the page shows."""
     code = re.search(r"^```python\n(.*?)^```", PAGE, flags=re.S | re.M)
     assert code is not None
-    (tmp_path / "app.py").write_text(code[1])
+    (on_disk / "app.py").write_text(code[1])
     port = str(free_port())
     commands = sessions()
     assert len(commands) >= 12
@@ -62,7 +62,7 @@ def test_the_sessions_of_the_page(tmp_path: Path) -> None:
     assert bash is not None
     done = subprocess.run(
         [bash, "-c", "\n".join(script)],
-        cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=on_disk, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=WAIT_SECONDS,
     )  # fmt: skip
     shown = done.stdout.replace(port, "8000")

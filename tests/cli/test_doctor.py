@@ -371,11 +371,11 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
+def say(on_disk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
     """Calls doctor in a folder of apps: exit code, standard output, standard error."""
     for name, text in APPS.items():
-        (tmp_path / f"doctor_{name}.py").write_text(text)
-    monkeypatch.chdir(tmp_path)
+        (on_disk / f"doctor_{name}.py").write_text(text)
+    monkeypatch.chdir(on_disk)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("LASTCALL_KILL_AFTER_SECONDS", raising=False)
 
@@ -390,11 +390,11 @@ def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         sys.modules.pop(f"doctor_{name}", None)
 
 
-def test_an_app_with_its_store(say: Say, tmp_path: Path) -> None:
+def test_an_app_with_its_store(say: Say, on_disk: Path) -> None:
     """Jobs of tasks that nobody declares, one of which waits for a person, are told from the store as it is."""
 
     async def prepare() -> None:
-        async with Jobs(f"sqlite:///{tmp_path}/jobs.db") as jobs:
+        async with Jobs(f"sqlite:///{on_disk}/jobs.db") as jobs:
 
             @jobs.task(name="pay")
             async def pay(ctx: Context) -> None:
