@@ -596,12 +596,16 @@ def test_the_annotations_of_a_partial_are_its_functions() -> None:
 def test_sets_are_written_in_one_order() -> None:
     """The same arguments are the same text in every process, or their key would be refused there."""
     program = (
-        "from tests.jobs.test_codec import *\n"
+        "import enum\n"
+        "from typing import Annotated\n"
+        "from lastcall.jobs._codec import ArgumentsCodec\n"
+        "from lastcall.jobs._function import hints_of\n"
+        "Colour = enum.Enum('Colour', {'RED': 'red', 'BLUE': 'blue'})\n"
         "def work(a: set[str], b: 'list[frozenset[int | str]] | None', c: Annotated[set, 1], d, *e: set[Colour],"
         " **f: dict[str, tuple[set[str], ...]]): ...\n"
         "words = {'a', 'b', 'c', 'd', 'e', 'f'}\n"
         "args = words, [frozenset({1, 'x', 'y'})], words, {'in': [words]}, {*Colour}\n"
-        "codec = codec_of(work)\n"
+        "codec = ArgumentsCodec(work, 0, hints_of(work))\n"
         "text = codec.dump(args, {'more': {'x': (words,)}})\n"
         "assert codec.load(text)[0][:3] == args[:3], text\n"
         "print(text)"
