@@ -106,7 +106,7 @@ async def test_what_was_submitted_is_all_there(library: Library) -> None:
         (row,) = await query(
             f"SELECT retention_seconds, options, limit_key FROM {schema_of(jobs)}.job WHERE key = 'k'"
         )
-        assert row == (1.5, '{"retries": 2}', "double:1")
+        assert row == (1.5, '{"retries": 2, "delay": 60.0}', "double:1")
         async with jobs.worker():
             assert await second.result(timeout=20) == 4
 
