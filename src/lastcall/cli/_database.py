@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from lastcall.cli._load import find_jobs
-from lastcall.cli._say import Unusable, complain, write, write_json
+from lastcall.cli._say import Unusable, complain, complain_of, write, write_json
 from lastcall.cli._schema import Schema, schema_of, shown
 from lastcall.exceptions import JobError
 from lastcall.jobs import Jobs
@@ -21,13 +21,9 @@ def run_db(url: str | None, target: str | None, verb: str, *, as_json: bool) -> 
     try:
         jobs = find_jobs(url, target)
         return asyncio.run((status if verb == "status" else migrate)(jobs, as_json=as_json))
-    except Unusable as error:
-        complain(str(error), error.details)
-    except JobError as error:
-        complain(str(error))
-    except ValueError as error:  # a row that somebody has damaged
-        complain(f"what is stored cannot be read: {error}")
-    return UNUSABLE
+    except (Unusable, JobError, ValueError) as error:
+        complain_of(error)
+        return UNUSABLE
 
 
 async def status(jobs: Jobs, *, as_json: bool) -> int:

@@ -24,7 +24,7 @@ from lastcall.asgi._jobs_json import (
 )
 from lastcall.cli._ids import Ids
 from lastcall.cli._load import jobs_at
-from lastcall.cli._say import Unusable, complain, write, write_json
+from lastcall.cli._say import Unusable, complain, complain_of, write, write_json
 from lastcall.cli._tables import draw_job, draw_jobs, draw_overview
 from lastcall.exceptions import JobError, UnknownJob
 from lastcall.jobs import Job, Jobs, JobStatus
@@ -44,15 +44,9 @@ def run(url: str | None, target: str | None, verb: Verb, *args: Any, **options: 
 
     try:
         return asyncio.run(with_jobs(jobs_at(url, target)))
-    except Unusable as error:
-        complain(str(error), error.details)
-    except JobError as error:
-        complain(str(error))
-    except UnicodeEncodeError as error:
-        complain(f"{error.object!r} is no text in this system's encoding")
-    except ValueError as error:  # a row that somebody has damaged
-        complain(f"what is stored cannot be read: {error}")
-    return UNUSABLE
+    except (Unusable, JobError, ValueError) as error:
+        complain_of(error)
+        return UNUSABLE
 
 
 # --- looking --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from lastcall.asgi._cursor import make_cursor
 from lastcall.asgi._streams_face import show_stream
 from lastcall.cli._load import jobs_at
 from lastcall.cli._remote import Away, Refused, Remote, is_url
-from lastcall.cli._say import Unusable, complain, write, write_json
+from lastcall.cli._say import Unusable, complain, complain_of, write, write_json
 from lastcall.cli._tables import draw_streams
 from lastcall.exceptions import LastcallError
 
@@ -51,15 +51,9 @@ def run_list(
         )
         _print(listed, as_json=as_json)
         return DONE
-    except Unusable as error:
-        complain(str(error), error.details)
-    except (Away, Refused, LastcallError) as error:
-        complain(str(error))
-    except UnicodeEncodeError as error:
-        complain(f"{error.object!r} is no text in this system's encoding")
-    except ValueError as error:  # a row that somebody has damaged
-        complain(f"what is stored cannot be read: {error}")
-    return UNUSABLE
+    except (Unusable, Away, Refused, LastcallError, ValueError) as error:
+        complain_of(error)
+        return UNUSABLE
 
 
 def _print(listed: _Listed, *, as_json: bool) -> None:

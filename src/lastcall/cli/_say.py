@@ -8,6 +8,8 @@ import re
 import sys
 from typing import Any
 
+from lastcall.exceptions import LastcallError
+
 _LONGEST = 1000
 _PASSWORD = re.compile(r"^([a-z+]+://[^/?#@:]*:)[^/]*@", flags=re.IGNORECASE)
 
@@ -38,6 +40,16 @@ def without_password(url: str) -> str:
 def complain(message: str, details: str = "") -> None:
     """One line on standard error, after the details if there are any."""
     sys.stderr.write(f"{details}lastcall: {one_line(message)}\n")
+
+
+def complain_of(error: Exception) -> None:
+    """What is wrong with what was typed, with a place or with what is stored there, in one line."""
+    if isinstance(error, UnicodeEncodeError):
+        complain(f"{error.object!r} is no text in this system's encoding")
+    elif isinstance(error, ValueError) and not isinstance(error, LastcallError):
+        complain(f"what is stored cannot be read: {error}")  # a row that somebody has damaged
+    else:
+        complain(str(error), error.details if isinstance(error, Unusable) else "")
 
 
 def write(text: str) -> bool:

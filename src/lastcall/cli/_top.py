@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 from lastcall.cli._remote import Away, Refused, Remote, is_url
-from lastcall.cli._say import Unusable, complain, write
+from lastcall.cli._say import Unusable, complain_of, write
 from lastcall.cli.top._draw import draw
 from lastcall.cli.top._keys import Keys
 from lastcall.cli.top._model import Snapshot, Throughput
@@ -48,11 +48,8 @@ def run_top(place: str, *, once: bool, interval: float, as_json: bool, headers: 
             return _screen(source, interval)
         finally:
             source.close()
-    except (Unusable, Away, Refused, LastcallError) as error:
-        complain(str(error))
-        return UNUSABLE
-    except ValueError as error:  # a row that somebody has damaged
-        complain(f"what is stored cannot be read: {error}")
+    except (Unusable, Away, Refused, LastcallError, ValueError) as error:
+        complain_of(error)
         return UNUSABLE
     except KeyboardInterrupt:
         return INTERRUPTED
