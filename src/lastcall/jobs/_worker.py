@@ -233,9 +233,8 @@ class Worker:
     async def __aexit__(
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if (
-            self._manager.state is not ManagerState.OPEN
-        ):  # it was told to stop; a block that ends by itself is no end
+        # Told to stop; a block that ends by itself is no end of a worker.
+        if self._manager.state is not ManagerState.OPEN:
             self._client.reports.expect(self._manager)
         try:
             if self._own_manager is not None:
